@@ -1,0 +1,1 @@
+"""HTTP: one file per dialect, each a parser into domain requests and a renderer of events."""

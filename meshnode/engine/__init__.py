@@ -1,0 +1,1 @@
+"""Runs models: a worker process per loaded model, and the trio side that supervises it."""

@@ -1,0 +1,83 @@
+"""The lowest seam of the engine: what a loaded model can do, synchronously, token by token.
+
+Two implementations pass one contract suite: :mod:`meshnode.engine.llama` (the only door to llama.cpp) and
+:mod:`meshnode.engine.fake` (deterministic, no threads, no files). Everything above it (scheduling, sampling,
+templates, stop strings) is shared, so that what is tested on the fake holds on the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshnode.engine.pipe import EngineInfo
+
+Logits = NDArray[np.float32]
+"""Shape ``(n_vocab,)``; valid until the next ``decode``."""
+
+
+class Row(NamedTuple):
+    """One token of a batch: of sequence ``seq``, at position ``pos``; ``logits`` asks for its output."""
+
+    seq: int
+    token: int
+    pos: int
+    logits: bool
+
+
+class NoSpace(Exception):
+    """The KV cache has no cells for this batch; nothing was computed."""
+
+
+class Aborted(Exception):
+    """The abort callback stopped the batch; the sequences in it must be cut back by the caller."""
+
+
+class Backend(Protocol):
+    """One model in memory with a KV cache for ``info.n_seq_max`` conversations. Not thread-safe."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """Shape and placement."""
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's own Jinja template, or ``None``."""
+
+    @property
+    def bos_text(self) -> str:
+        """Text of the begin-of-sequence token ('' if none)."""
+
+    @property
+    def eos_text(self) -> str:
+        """Text of the end-of-sequence token ('' if none)."""
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Token ids of ``text``; ``add_special`` adds BOS/EOS as the model wants, ``parse_special`` reads control tokens."""
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """Bytes of one token, perhaps half a character; control tokens are b'' unless ``special``."""
+
+    def ends_generation(self, token: int) -> bool:
+        """Whether the token is one of the model's end-of-generation tokens."""
+
+    def decode(self, rows: Sequence[Row]) -> None:
+        """Compute one batch of at most ``n_batch`` rows. Raises NoSpace or Aborted."""
+
+    def logits(self, row: int) -> Logits:
+        """Output of row number ``row`` of the last batch, which asked for it."""
+
+    def remove(self, seq: int, start: int = 0, end: int = -1) -> bool:
+        """Forget positions ``start <= p < end`` (-1: to the end) of a sequence; False if the model cannot cut there."""
+
+    def copy(self, source: int, target: int) -> None:
+        """Make ``target`` share all of ``source``'s cells."""
+
+    def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
+        """Ask this between layers; true stops the batch (:class:`Aborted`)."""
+
+    def close(self) -> None:
+        """Free everything. Idempotent."""

@@ -1,0 +1,158 @@
+"""What an answer is made of: the events of one request, whatever engine or peer they come from. Pure."""
+
+from __future__ import annotations
+
+from meshnode.domain import FinishReason, Record, Tagged
+
+
+class Usage(Record, frozen=True):
+    """Token counts of one request, all choices together."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class Timings(Record, frozen=True):
+    """Where the time went, in milliseconds (llama.cpp's words)."""
+
+    queue_ms: float = 0.0
+    prompt_ms: float = 0.0
+    predicted_ms: float = 0.0
+
+
+class TokenLogprob(Record, frozen=True):
+    """Natural-log probability of one token, from the raw logits; ``top`` holds the likeliest alternatives."""
+
+    token_id: int
+    token: bytes
+    logprob: float
+    top: tuple[tuple[int, bytes, float], ...] = ()
+
+
+class Queued(Tagged, frozen=True):
+    """Waiting; ``position`` 1 is next."""
+
+    position: int
+    estimate_s: float | None = None
+
+
+class Loading(Tagged, frozen=True):
+    """The model is being loaded; ``fraction`` in 0..1."""
+
+    fraction: float
+
+
+class Prefilling(Tagged, frozen=True):
+    """``done`` of ``total`` prompt tokens are computed."""
+
+    done: int
+    total: int
+
+
+class Started(Tagged, frozen=True):
+    """The request was accepted by an engine; ``prompt_tokens`` is final."""
+
+    prompt_tokens: int
+    cached_tokens: int = 0
+    seed: int = 0
+
+
+class TextDelta(Tagged, frozen=True):
+    """Whole characters of one choice; token ids count only for the weights they are tagged with."""
+
+    text: str
+    choice: int = 0
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class ReasoningDelta(Tagged, frozen=True):
+    """Whole characters of a choice's reasoning."""
+
+    text: str
+    choice: int = 0
+    token_ids: tuple[int, ...] = ()
+
+
+class RefusalDelta(Tagged, frozen=True):
+    """Whole characters of a refusal."""
+
+    text: str
+    choice: int = 0
+
+
+class ToolCallStarted(Tagged, frozen=True):
+    """Call number ``index`` of a choice begins."""
+
+    index: int
+    id: str
+    name: str
+    choice: int = 0
+
+
+class ToolCallDelta(Tagged, frozen=True):
+    """More of the JSON arguments of call number ``index``."""
+
+    index: int
+    arguments: str
+    choice: int = 0
+
+
+class EmbeddingResult(Tagged, frozen=True):
+    """One vector, little-endian float32, of input number ``index``."""
+
+    index: int
+    vector: bytes
+
+
+class RerankResult(Tagged, frozen=True):
+    """The score of document number ``index``."""
+
+    index: int
+    score: float
+
+
+class Heartbeat(Tagged, frozen=True):
+    """Nothing new, still alive."""
+
+
+class Resumed(Tagged, frozen=True):
+    """The answer continues on another engine or peer from ``position`` (output tokens)."""
+
+    position: int
+    node: str = ""
+    reason: str = ""
+
+
+class ChoiceFinished(Tagged, frozen=True):
+    """A choice ended; ``stop`` is the stop string or token text that ended it, if one did."""
+
+    reason: FinishReason
+    choice: int = 0
+    stop: str | None = None
+
+
+class Finished(Tagged, frozen=True):
+    """Last event of a request that went well."""
+
+    usage: Usage
+    timings: Timings = Timings()
+
+
+class Failed(Tagged, frozen=True):
+    """Last event of a request that did not; ``code`` is that of a class in :mod:`meshnode.errors`."""
+
+    code: str
+    message: str
+    hint: str = ""
+    param: str | None = None
+    retry_after_s: float | None = None
+
+
+Event = (
+    Queued | Loading | Prefilling | Started | TextDelta | ReasoningDelta | RefusalDelta | ToolCallStarted
+    | ToolCallDelta | EmbeddingResult | RerankResult | Heartbeat | Resumed | ChoiceFinished | Finished | Failed
+)
+"""What an answer is made of. Exactly one ``Finished`` or ``Failed`` closes it."""

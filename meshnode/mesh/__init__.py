@@ -1,0 +1,1 @@
+"""Carries a request out: here, or (later) on a peer."""

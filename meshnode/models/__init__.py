@@ -1,0 +1,1 @@
+"""Model files on disk: reading them, finding them, fetching them, judging whether they fit."""

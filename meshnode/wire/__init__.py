@@ -1,0 +1,1 @@
+"""Bytes on a wire: pure state machines, no I/O."""
