@@ -1,0 +1,193 @@
+"""What a GGUF says about its model, read and judged before llama.cpp sees the file. Pure, bounded.
+
+:mod:`meshnode.models.gguf_layout` reads the bytes; here the keys get their meaning (names as in llama.cpp's
+``llama-arch.cpp``), and a value that is of the wrong type or out of any sensible range is refused by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from typing import BinaryIO
+
+from meshnode.domain import Record
+from meshnode.errors import ModelFileRefused
+from meshnode.models.gguf_layout import Array, GgufFile, Tensor, Value, read_gguf, refuse, show
+from meshnode.models.quantisation import FILE_TYPES
+
+MAX_LAYERS = 4096
+MAX_CONTEXT = (1 << 31) - 1
+MAX_WIDTH = 1 << 20
+"""Bound on heads and on the length of any vector of the model: no product of those we take leaves 64 bits."""
+MAX_TEXT = 200
+"""Characters of a name or licence that are kept."""
+
+_ARCHITECTURE = re.compile(r"^[a-z0-9][a-z0-9_.-]{0,63}$")
+_GUESSED = 1024
+"""``LLAMA_FTYPE_GUESSED``: a flag on ``general.file_type``."""
+
+
+class GgufMetadata(Record, frozen=True):
+    """A model as its file describes it. Sizes in bytes; 0 and '' where the file does not say.
+
+    ``kind`` is ``general.type`` (``model``, ``adapter``, ``mmproj`` …). ``kv_bytes_per_token`` is for an f16
+    cache with every layer attending over the whole context, so an upper bound for hybrid and sliding-window models.
+    ``split_count`` over 1 means the file is one shard of several, number ``split_no`` (from 0).
+    """
+
+    version: int
+    architecture: str
+    quantisation: str
+    kind: str = "model"
+    name: str = ""
+    basename: str = ""
+    size_label: str = ""
+    finetune: str = ""
+    license: str = ""
+    context_length: int = 0
+    layers: int = 0
+    heads: int = 0
+    kv_heads: int = 0
+    embedding_length: int = 0
+    vocab_size: int = 0
+    parameters: int = 0
+    kv_bytes_per_token: int = 0
+    tokenizer: str = ""
+    chat_template: str | None = None
+    template_sha256: str = ""
+    split_no: int = 0
+    split_count: int = 0
+    tensor_count: int = 0
+    tensor_bytes: int = 0
+
+
+def read_metadata(file: BinaryIO, size: int) -> GgufMetadata:
+    """Read a GGUF of ``size`` bytes from where ``file`` stands. Raises ModelFileRefused on anything unsound."""
+    return describe(read_gguf(file, size))
+
+
+def check_servable(metadata: GgufMetadata) -> None:
+    """Refuse, by name, a sound GGUF that is no whole language model. Raises ModelFileRefused."""
+    if metadata.split_count > 1:
+        raise ModelFileRefused(
+            f"the file is shard {metadata.split_no + 1} of {metadata.split_count}; split models are not served.",
+            hint="Join the shards with `llama-gguf-split --merge`, then add the joined file.",
+        )
+    if metadata.kind != "model" or metadata.architecture == "clip":
+        kind = "vision projector" if metadata.architecture == "clip" else metadata.kind
+        raise ModelFileRefused(
+            f"the file holds a GGUF of kind {show(kind)}, not a language model.", hint="Add the model's own file."
+        )
+    if not metadata.tensor_count or not metadata.layers or not metadata.context_length:
+        raise ModelFileRefused(
+            f"the file describes {metadata.tensor_count} tensors, {metadata.layers} layers and a context of "
+            f"{metadata.context_length}: there is no model in it.",
+            hint="A vocabulary alone cannot answer; fetch the whole model.",
+        )
+
+
+def describe(file: GgufFile) -> GgufMetadata:
+    """The model that the pairs and tensors of a file describe. Raises ModelFileRefused."""
+    pairs = _Pairs(file.pairs)
+    architecture = pairs.text("general.architecture")
+    if not _ARCHITECTURE.match(architecture):
+        raise refuse(f"general.architecture is {show(architecture)}")
+    layers = pairs.number(f"{architecture}.block_count", MAX_LAYERS)
+    heads = pairs.per_layer(f"{architecture}.attention.head_count", layers)
+    kv_heads = pairs.per_layer(f"{architecture}.attention.head_count_kv", layers) or heads
+    width = pairs.number(f"{architecture}.embedding_length", MAX_WIDTH)
+    template = file.raw.get("tokenizer.chat_template")
+    return GgufMetadata(
+        version=file.version,
+        architecture=architecture,
+        quantisation=_quantisation(pairs.number("general.file_type", 1 << 16, default=-1), file.tensors),
+        kind=pairs.text("general.type") or "model",
+        name=pairs.text("general.name"),
+        basename=pairs.text("general.basename"),
+        size_label=pairs.text("general.size_label"),
+        finetune=pairs.text("general.finetune"),
+        license=pairs.text("general.license"),
+        context_length=pairs.number(f"{architecture}.context_length", MAX_CONTEXT),
+        layers=layers,
+        heads=max(heads, default=0),
+        kv_heads=max(kv_heads, default=0),
+        embedding_length=width,
+        vocab_size=pairs.length("tokenizer.ggml.tokens") or pairs.number(f"{architecture}.vocab_size", 1 << 31),
+        parameters=sum(tensor.elements for tensor in file.tensors),
+        kv_bytes_per_token=_kv_bytes(pairs, architecture, width, max(heads, default=0), kv_heads),
+        tokenizer=pairs.text("tokenizer.ggml.model"),
+        chat_template=None if template is None else template.decode("utf-8", "replace"),
+        template_sha256="" if template is None else hashlib.sha256(template).hexdigest(),
+        split_no=pairs.number("split.no", 1 << 16),
+        split_count=pairs.number("split.count", 1 << 16),
+        tensor_count=len(file.tensors),
+        tensor_bytes=sum(tensor.size for tensor in file.tensors),
+    )
+
+
+def _kv_bytes(pairs: _Pairs, architecture: str, width: int, heads: int, kv_heads: tuple[int, ...]) -> int:
+    """K and V of one token in f16, all layers: ``sum(kv_heads) x (key + value length) x 2``."""
+    per_head = width // heads if heads else 0
+    key = pairs.number(f"{architecture}.attention.key_length", MAX_WIDTH, default=per_head)
+    value = pairs.number(f"{architecture}.attention.value_length", MAX_WIDTH, default=per_head)
+    return sum(kv_heads) * (key + value) * 2
+
+
+def _quantisation(file_type: int, tensors: tuple[Tensor, ...]) -> str:
+    named = FILE_TYPES.get(file_type & ~_GUESSED) if file_type >= 0 else None
+    if named is not None:
+        return named
+    bytes_of: Counter[str] = Counter()
+    for tensor in tensors:
+        bytes_of[tensor.type.name] += tensor.size
+    return max(bytes_of, key=lambda name: (bytes_of[name], name), default="unknown")
+
+
+class _Pairs:
+    """Typed, range-checked access to a file's pairs."""
+
+    def __init__(self, pairs: dict[str, Value]) -> None:
+        self._pairs = pairs
+
+    def text(self, key: str) -> str:
+        """A string without control characters, cut at :data:`MAX_TEXT`; '' where there is none, or something else."""
+        value = self._pairs.get(key)
+        if not isinstance(value, str):
+            return ""
+        return "".join(c for c in value if c.isprintable())[:MAX_TEXT].strip()
+
+    def number(self, key: str, limit: int, *, default: int = 0) -> int:
+        """A whole number from 0 to ``limit``."""
+        value = self._pairs.get(key)
+        if value is None:
+            return default
+        return _whole(key, value, limit)
+
+    def per_layer(self, key: str, layers: int) -> tuple[int, ...]:
+        """One number for each layer, from an array or a single value that holds for all."""
+        value = self._pairs.get(key)
+        if value is None:
+            return ()
+        if not isinstance(value, Array):
+            return (_whole(key, value, MAX_WIDTH),) * layers
+        if value.values is None or value.length < layers:
+            raise refuse(f"{key} has {value.length} numbers for {layers} layers")
+        return tuple(_whole(key, item, MAX_WIDTH) for item in value.values[:layers])
+
+    def length(self, key: str) -> int:
+        """How many elements an array has; 0 where there is none."""
+        value = self._pairs.get(key)
+        if value is None:
+            return 0
+        if not isinstance(value, Array):
+            raise refuse(f"{key} is not an array")
+        return value.length
+
+
+def _whole(key: str, value: Value, limit: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise refuse(f"{key} is not a whole number")
+    if not 0 <= value <= limit:
+        raise refuse(f"{key} is {value}; at most {limit} is allowed")
+    return value

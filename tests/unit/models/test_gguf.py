@@ -1,0 +1,111 @@
+"""What a file says about its model is understood, and nonsense in it is refused by name."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+import pytest
+
+from meshnode.errors import ModelFileRefused
+from meshnode.models.gguf import GgufMetadata, check_servable, read_metadata
+from tests.kit.smollm2 import smollm2_path
+from tests.kit.tinygguf import ARRAY, CHATML, F32, I32, STRING, U32, Gguf, Value, tiny_gguf
+
+
+def read(made: Gguf) -> GgufMetadata:
+    """The metadata of a file made in memory."""
+    data = made.encode()
+    return read_metadata(io.BytesIO(data), len(data))
+
+
+def changed(**pairs: Value) -> Gguf:
+    """A tiny model with some metadata replaced; ``__`` in a name stands for a dot."""
+    made = tiny_gguf()
+    made.metadata |= {key.replace("__", "."): value for key, value in pairs.items()}
+    return made
+
+
+def test_a_tiny_model_is_described() -> None:
+    metadata = read(tiny_gguf())
+    check_servable(metadata)
+    assert metadata.architecture == "llama"
+    assert metadata.quantisation == "f32"
+    assert (metadata.context_length, metadata.layers, metadata.heads, metadata.kv_heads) == (2048, 2, 4, 2)
+    assert (metadata.embedding_length, metadata.vocab_size) == (64, 280)
+    assert metadata.kv_bytes_per_token == 2 * 2 * (16 + 16) * 2
+    assert metadata.chat_template == CHATML
+    assert metadata.template_sha256 == hashlib.sha256(CHATML.encode()).hexdigest()
+
+
+def test_the_real_model_is_described() -> None:
+    path = smollm2_path()
+    with path.open("rb") as file:
+        metadata = read_metadata(file, path.stat().st_size)
+    check_servable(metadata)
+    assert (metadata.quantisation, metadata.license, metadata.tokenizer) == ("q4_1", "apache-2.0", "gpt2")
+    assert (metadata.layers, metadata.heads, metadata.kv_heads, metadata.context_length) == (30, 9, 3, 8192)
+    assert metadata.kv_bytes_per_token == 30 * 3 * (64 + 64) * 2
+    assert metadata.parameters == 134_515_008
+    assert metadata.vocab_size == 49152
+
+
+def test_heads_may_differ_by_layer() -> None:
+    made = changed(llama__attention__head_count_kv=Value(ARRAY, [2, 0], I32))
+    metadata = read(made)
+    assert metadata.kv_heads == 2
+    assert metadata.kv_bytes_per_token == 2 * (16 + 16) * 2
+
+
+def test_head_sizes_of_their_own_count() -> None:
+    made = changed(llama__attention__key_length=Value(U32, 128), llama__attention__value_length=Value(U32, 64))
+    assert read(made).kv_bytes_per_token == 2 * 2 * (128 + 64) * 2
+
+
+def test_without_a_file_type_the_tensors_tell() -> None:
+    made = tiny_gguf()
+    del made.metadata["general.file_type"]
+    assert read(made).quantisation == "f32"
+
+
+def test_a_guessed_file_type_counts() -> None:
+    assert read(changed(general__file_type=Value(U32, 1024 + 15))).quantisation == "q4_k_m"
+
+
+def test_names_lose_control_characters_and_length() -> None:
+    metadata = read(changed(general__name=Value(STRING, "\x1b[31mred\n" + "x" * 500)))
+    assert metadata.name.startswith("[31mred")
+    assert len(metadata.name) == 200
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (changed(general__architecture=Value(STRING, "../../etc")), "general.architecture is '../../etc'"),
+        (changed(general__architecture=Value(U32, 1)), "general.architecture is ''"),
+        (changed(llama__context_length=Value(STRING, "many")), "context_length is not a whole number"),
+        (changed(llama__context_length=Value(F32, 2048.0)), "context_length is not a whole number"),
+        (changed(llama__block_count=Value(U32, 4_000_000_000)), "block_count is 4000000000"),
+        (changed(llama__attention__head_count=Value(ARRAY, [4], I32)), "1 numbers for 2 layers"),
+        (changed(llama__attention__head_count=Value(ARRAY, [4, -1], I32)), "is -1"),
+        (changed(tokenizer__ggml__tokens=Value(STRING, "a b c")), "tokens is not an array"),
+    ],
+)
+def test_nonsense_is_refused_by_name(made: Gguf, reason: str) -> None:
+    with pytest.raises(ModelFileRefused, match=reason):
+        read(made)
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (changed(split__no=Value(U32, 0), split__count=Value(U32, 3)), "shard 1 of 3"),
+        (changed(general__type=Value(STRING, "adapter")), "kind 'adapter'"),
+        (changed(general__architecture=Value(STRING, "clip")), "vision projector"),
+        (changed(llama__block_count=Value(U32, 0)), "0 layers"),
+        (Gguf(tiny_gguf().metadata, {}), "0 tensors"),
+    ],
+)
+def test_what_is_no_model_is_refused_by_name(made: Gguf, reason: str) -> None:
+    with pytest.raises(ModelFileRefused, match=reason):
+        check_servable(read(made))
