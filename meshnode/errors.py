@@ -29,7 +29,8 @@
     │   └── Cancelled                        caller         499   130
     ├── PeerError                            peer           502    24
     │   ├── Unreachable                      peer           502    24
-    │   └── ProtocolViolation                peer           502    24
+    │   ├── ProtocolViolation                peer           502    24
+    │   └── StreamReset                      peer           502    24
     └── OwnerError                           owner          500    10
         ├── ConfigError                      owner          500    10
         ├── UnsafeBind                       owner          500    11
@@ -284,6 +285,12 @@ class ProtocolViolation(PeerError):
     """The peer sent what the protocol does not allow in this state."""
 
     code = "protocol_violation"
+
+
+class StreamReset(PeerError):
+    """The peer gave a stream up before its end."""
+
+    code = "stream_reset"
 
 
 # --- the owner's to mend ----------------------------------------------------------------------

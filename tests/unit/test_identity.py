@@ -1,0 +1,169 @@
+"""Who a node is: its keys survive, are never overwritten, and damage is found."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.peer.id import ID
+from structlog.testing import capture_logs
+
+from meshnode.errors import DamagedKey, HomeUnusable
+from meshnode.identity import Identity, load_or_create, peer_id_of, public_key_of
+
+SEEDS = st.binary(min_size=32, max_size=32)
+
+
+def entropy(letters: bytes = b"abcdefgh") -> Callable[[int], bytes]:
+    """Gives 32 times the next letter each time it is asked."""
+    source = iter(letters)
+    return lambda size: bytes([next(source)]) * size
+
+
+def none_needed(size: int) -> bytes:
+    pytest.fail("a key was made although there is one")
+
+
+@given(SEEDS)
+def test_the_peer_id_is_libp2ps(seed: bytes) -> None:
+    identity = Identity(seed, bytes(32))
+    assert identity.peer_id == str(ID.from_pubkey(create_new_key_pair(seed).public_key))
+    assert identity.peer_id.startswith("12D3KooW")
+    assert public_key_of(identity.peer_id) == identity.peer_public
+
+
+@given(st.text(max_size=80) | st.text("123456789ABCDEFabcdef", max_size=80))
+def test_what_is_no_peer_id_is_refused(text: str) -> None:
+    with suppress(ValueError):
+        assert peer_id_of(public_key_of(text)) == text
+
+
+def test_the_example_of_the_specification() -> None:
+    # the Ed25519 key of the libp2p "peer-ids" specification's test vectors
+    seed = bytes.fromhex("7e0830617c4a7de83925dfb2694556b12936c477a0e1feb2e148ec9da60fee7d")
+    public = "1ed1e8fae2c4a144b8be8fd4b47bf3d3b34b871c3cacf6010f0e42d474fce27e"
+    assert Identity(seed, bytes(32)).peer_public.hex() == public
+
+
+def test_a_seed_has_32_bytes() -> None:
+    with pytest.raises(ValueError, match="32"):
+        Identity(b"short", bytes(32))
+
+
+def test_secrets_are_not_shown() -> None:
+    identity = Identity(b"p" * 32, b"l" * 32)
+    assert repr(identity) == f"Identity({identity.peer_id})"
+    assert identity.ledger_public == Ed25519PrivateKey.from_private_bytes(b"l" * 32).public_key().public_bytes_raw()
+
+
+def test_the_first_start_makes_keys_that_the_next_one_finds(tmp_path: Path) -> None:
+    home = tmp_path / "new" / "home"
+    first = load_or_create(home, entropy())
+    assert (first.peer_seed, first.ledger_seed) == (b"a" * 32, b"b" * 32)
+    again = load_or_create(home, none_needed)
+    assert (again.peer_seed, again.ledger_seed) == (first.peer_seed, first.ledger_seed)
+    assert again.peer_id == first.peer_id
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    assert sorted(file.name for file in home.iterdir()) == ["ledger.key", "peer.key"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in home.iterdir()} == {0o600}
+
+
+def test_a_new_ledger_key_leaves_the_peer_what_it_is(tmp_path: Path) -> None:
+    before = load_or_create(tmp_path, entropy())
+    (tmp_path / "ledger.key").unlink()
+    after = load_or_create(tmp_path, entropy(b"z"))
+    assert after.peer_id == before.peer_id
+    assert after.ledger_seed == b"z" * 32
+
+
+def test_what_a_start_that_was_cut_off_left_is_no_key(tmp_path: Path) -> None:
+    (tmp_path / "peer.key.new").write_bytes(b"meshnode-ke")
+    assert load_or_create(tmp_path, entropy()).peer_seed == b"a" * 32
+    assert not (tmp_path / "peer.key.new").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data: b"", "is empty"),
+        (lambda data: bytes(len(data)), "is empty"),
+        (lambda data: data[: len(data) // 2], "key"),
+        (lambda data: data.replace(b"61", b"62", 1), "wrong checksum"),
+        (lambda data: data.replace(b"61", b"xx", 1), "wrong checksum"),
+        (lambda data: data.replace(b" v1", b" v2"), "newer meshnode"),
+        (lambda data: b"-----BEGIN PRIVATE KEY-----\n", "does not begin like a key file"),
+        (lambda data: os.urandom(300), "does not begin like a key file"),
+        (lambda data: data + data.splitlines()[-1], "exactly one key"),
+        (lambda data: data + b"#" * 5000, "too long"),
+        (lambda data: data.replace(b"peer.key", b"ledger.key"), "ledger.key"),
+    ],
+)
+def test_damage_is_found_and_the_file_left_alone(tmp_path: Path, damage: Callable[[bytes], bytes], reason: str) -> None:
+    load_or_create(tmp_path, entropy())
+    path = tmp_path / "peer.key"
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    with pytest.raises(DamagedKey, match=reason) as caught:
+        load_or_create(tmp_path, none_needed)
+    assert str(path) in caught.value.message
+    assert "backup" in caught.value.hint
+    assert b"a".hex() * 8 not in str(caught.value)
+    assert path.read_bytes() == damaged
+
+
+def test_any_flipped_bit_of_the_key_is_found(tmp_path: Path) -> None:
+    load_or_create(tmp_path, entropy())
+    path = tmp_path / "peer.key"
+    whole = path.read_bytes()
+    start = whole.index(b"peer.key ")
+    for position in range(start, len(whole) - 1):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(DamagedKey):
+            load_or_create(tmp_path, none_needed)
+
+
+def test_a_key_that_others_could_read_is_closed_to_them_and_said_so(tmp_path: Path) -> None:
+    load_or_create(tmp_path, entropy())
+    (tmp_path / "peer.key").chmod(0o644)
+    with capture_logs() as logs:
+        load_or_create(tmp_path, none_needed)
+    assert [entry["event"] for entry in logs] == ["key_file_was_open_to_others"]
+    assert stat.S_IMODE((tmp_path / "peer.key").stat().st_mode) == 0o600
+
+
+def test_a_folder_in_the_keys_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "peer.key").mkdir()
+    with pytest.raises(DamagedKey, match="not a regular file"):
+        load_or_create(tmp_path, none_needed)
+
+
+def test_a_home_that_is_a_file_is_unusable(tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    with pytest.raises(HomeUnusable, match="home"):
+        load_or_create(tmp_path / "home", entropy())
+
+
+def test_a_home_that_cannot_be_made_is_unusable() -> None:
+    with pytest.raises(HomeUnusable, match="/proc/none"):  # not even root makes folders there
+        load_or_create(Path("/proc/none/home"), entropy())
+
+
+def test_an_existing_key_is_never_replaced(tmp_path: Path) -> None:
+    """Another process may put its key there between our look and our writing."""
+
+    def meanwhile(size: int) -> bytes:
+        if not (tmp_path / "peer.key").exists():
+            load_or_create(tmp_path, entropy(b"xy"))
+        return b"o" * size
+
+    with pytest.raises(HomeUnusable, match="exists"):
+        load_or_create(tmp_path, meanwhile)
+    assert load_or_create(tmp_path, none_needed).peer_seed == b"x" * 32
