@@ -1,0 +1,171 @@
+"""What the owner does to the node: ``/api/models…``, ``/api/stop``; by the control socket or with the admin token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import structlog
+import trio
+from quart import Blueprint, Response
+from quart.wrappers.response import ResponseBody
+
+from meshnode.api.asgi import body_of, current
+from meshnode.api.context import ApiContext, PullProgressView
+from meshnode.api.errors import as_error, envelope
+from meshnode.api.fields import check_names, convert, text
+from meshnode.api.sse import encode
+from meshnode.api.status import model_state
+from meshnode.api.strictjson import parse_object
+from meshnode.domain import ModelCard
+from meshnode.errors import Unauthorized
+
+T = TypeVar("T", bound=msgspec.Struct)
+_log = structlog.get_logger()
+
+
+class PullFields(msgspec.Struct, kw_only=True):
+    """``POST /api/models/pull``."""
+
+    source: Annotated[str, text(4096)]
+
+
+class AddFields(msgspec.Struct, kw_only=True):
+    """``POST /api/models/add``; ``path`` is one of this machine's."""
+
+    path: Annotated[str, text(4096)]
+    name: Annotated[str, text(256)] | None = None
+
+
+def admin(context: ApiContext) -> Blueprint:
+    """The endpoints, for administrators only."""
+    routes = Blueprint("admin", __name__)
+
+    @routes.before_request
+    async def administrators_only() -> None:
+        """The guard says so before; this holds even if a path slipped past it."""
+        principal = current().principal
+        if principal is None or not principal.admin:
+            raise Unauthorized("this call asks for the admin token.")
+
+    @routes.post("/api/stop")
+    async def stop() -> dict[str, Any]:
+        """End answers under way and leave."""
+        _log.info("stop_asked_by_api")
+        context.stop()
+        return {"stopping": True}
+
+    _library(routes, context)
+    _memory(routes, context)
+    return routes
+
+
+def _library(routes: Blueprint, context: ApiContext) -> None:
+    """Models on disk."""
+
+    @routes.get("/api/models")
+    async def listing() -> dict[str, Any]:
+        return {"models": [_entry(context, card) for card in context.library.cards()]}
+
+    @routes.post("/api/models/scan")
+    async def scan() -> dict[str, Any]:
+        return {"models": [_entry(context, card) for card in await context.library.scan()]}
+
+    @routes.post("/api/models/add")
+    async def add() -> dict[str, Any]:
+        fields = await _fields(AddFields)
+        card = await context.library.add_file(Path(fields.path), name=fields.name)
+        return {"model": _entry(context, card)}
+
+    @routes.post("/api/models/pull")
+    async def pull() -> Response:
+        fields = await _fields(PullFields)
+        response = Response(PullStream(context, fields.source), content_type="application/x-ndjson")
+        response.timeout = None
+        return response
+
+    @routes.delete("/api/models/<path:name>")
+    async def remove(name: str) -> dict[str, Any]:
+        await context.pool.unload(context.library.resolve(name).id)
+        card = await context.library.remove(name)
+        return {**_entry(context, card), "deleted": True}
+
+
+def _memory(routes: Blueprint, context: ApiContext) -> None:
+    """Models in memory."""
+
+    @routes.post("/api/models/<path:name>/load")
+    async def load(name: str) -> dict[str, Any]:
+        card = context.library.resolve(name)
+        await context.pool.load(card)
+        return {"model": _entry(context, card)}
+
+    @routes.post("/api/models/<path:name>/unload")
+    async def unload(name: str) -> dict[str, Any]:
+        card = context.library.resolve(name)
+        await context.pool.unload(card.id)
+        return {"model": _entry(context, card)}
+
+
+class PullStream(ResponseBody):
+    """A pull as lines of JSON: progress, then ``done`` with the model, or the error's envelope.
+
+    The library's block lives in a task of its own, in the request's nursery: it is left when the client leaves.
+    """
+
+    def __init__(self, context: ApiContext, source: str) -> None:
+        self._context = context
+        self._source = source
+        self._send, self._receive = trio.open_memory_channel[bytes](0)
+        self._handling = current()
+
+    async def __aenter__(self) -> PullStream:
+        self._handling.nursery.start_soon(self._run)
+        return self
+
+    async def __aexit__(self, exc_type: type[BaseException], exc_value: BaseException, tb: TracebackType) -> None:
+        self._receive.close()
+
+    def __aiter__(self) -> PullStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next line."""
+        try:
+            return await self._receive.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+
+    async def _run(self) -> None:
+        async with self._send:
+            try:
+                await self._pull()
+            except trio.BrokenResourceError:
+                return
+            except Exception as error:
+                await self._send.send(encode(envelope(as_error(error, self._handling.request_id))) + b"\n")
+
+    async def _pull(self) -> None:
+        async with self._context.library.pull(self._source) as progress:
+            async for step in progress:
+                await self._send.send(encode(_progress(step)) + b"\n")
+
+
+def _progress(step: PullProgressView) -> dict[str, Any]:
+    return {"phase": step.phase, "done": step.done, "total": step.total, "model": step.model}
+
+
+def _entry(context: ApiContext, card: ModelCard) -> dict[str, Any]:
+    states = (model_state(state) for state in context.pool.states() if state.id == card.id)
+    state = next(states, {"state": "unloaded", "progress": 0.0, "reason": ""})
+    return {**msgspec.structs.asdict(card), "modalities": list(card.modalities), **state, "id": card.id} | {
+        "context_length": card.context_length
+    }
+
+
+async def _fields(kind: type[T]) -> T:
+    raw = parse_object(await body_of())
+    check_names(raw, kind, {})
+    return convert(raw, kind)

@@ -1,0 +1,148 @@
+"""The HTTP application: one guard before everything, a few rooms of endpoints, one way to answer errors."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as HttpMethodNotAllowed
+
+from meshnode.api import errors
+from meshnode.api.admin import admin
+from meshnode.api.asgi import Connection, current
+from meshnode.api.chat import ChatRenderer
+from meshnode.api.chat_schema import parse_chat
+from meshnode.api.completions import CompletionRenderer
+from meshnode.api.completions_schema import parse_completion
+from meshnode.api.context import ApiContext
+from meshnode.api.generation import Dialect, answer
+from meshnode.api.guard import Knock, Policy, answer_headers, judge
+from meshnode.api.models import models
+from meshnode.api.pages import load_pages, pages
+from meshnode.api.sse import encode
+from meshnode.api.status import status
+from meshnode.api.tls import certificate_names
+from meshnode.errors import BodyTooLarge, InternalFault, MalformedBody, MeshnodeError, MethodNotAllowed, NotFound
+
+BODY_TIMEOUT_S: Final = 60
+"""Seconds a client may take to send its body, once the headers are here."""
+
+_SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+CHAT: Final = Dialect("chatcmpl-", parse_chat, ChatRenderer)
+COMPLETION: Final = Dialect("cmpl-", parse_completion, CompletionRenderer)
+
+
+class Application(QuartTrio):
+    """Quart on trio with our request handling."""
+
+    asgi_http_class = Connection
+
+
+def create_app(context: ApiContext) -> QuartTrio:
+    """The application over a running node's parts. Reads the console's files and the certificate; opens nothing."""
+    app = Application("meshnode.api", static_folder=None, template_folder=None)
+    app.url_map.merge_slashes = False
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # as written is as people read it
+    app.config["MAX_CONTENT_LENGTH"] = context.settings.max_body
+    app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
+    _guard(app, context)
+    _errors(app, context)
+    for routes in (models(context), status(context), admin(context), pages(load_pages())):
+        app.register_blueprint(routes)
+
+    @app.post("/v1/chat/completions")
+    async def chat() -> Response:
+        return await answer(context, CHAT)
+
+    @app.post("/v1/completions")
+    async def completion() -> Response:
+        return await answer(context, COMPLETION)
+
+    return app
+
+
+def _guard(app: QuartTrio, context: ApiContext) -> None:
+    policy = Policy(
+        origins=frozenset(origin.rstrip("/").lower() for origin in context.settings.cors_origins),
+        hosts=context.hosts | {context.settings.host} | certificate_names(context.settings),
+        keys=context.keys,
+        admin_token=context.admin_token,
+        local_key=context.settings.local_key,
+    )
+
+    @app.before_request
+    async def decide() -> Response | None:
+        handling = current()
+        sent = request.headers.get("x-request-id", "")
+        handling.request_id = sent if _SANE_ID.fullmatch(sent) else "req_" + context.entropy(12).hex()
+        handling.admitted = judge(_knock(), policy)
+        return Response(b"", status=204) if handling.admitted.preflight else None
+
+    @app.after_request
+    async def finish(response: Response) -> Response:
+        handling = current()
+        response.headers["x-request-id"] = handling.request_id
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Vary"] = "Origin"
+        response.headers.setdefault("Cache-Control", "no-store")
+        if handling.admitted is not None:
+            response.headers.update(answer_headers(handling.admitted))
+        return response
+
+
+def _knock() -> Knock:
+    scope = request.scope
+    local = scope.get("server")
+    return Knock(
+        method=request.method,
+        path=scope["path"],
+        headers=[(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]],
+        door=current().door,
+        local=(local[0], local[1] or 0) if local else None,
+        tls=scope["scheme"] == "https",
+    )
+
+
+def _errors(app: QuartTrio, context: ApiContext) -> None:
+    @app.errorhandler(Exception)
+    async def unexpected(error: Exception) -> Response:
+        return _response(errors.as_error(error, current().request_id))
+
+    @app.errorhandler(MeshnodeError)
+    async def ours(error: MeshnodeError) -> Response:
+        return _response(error)
+
+    @app.errorhandler(HTTPException)
+    async def http(error: HTTPException) -> Response:
+        response = _response(_translate(error, context.settings.max_body))
+        if isinstance(error, HttpMethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
+
+
+def _response(error: MeshnodeError) -> Response:
+    response = Response(encode(errors.envelope(error)), status=error.status, content_type="application/json")
+    response.headers.update(errors.headers(error))
+    return response
+
+
+def _translate(error: HTTPException, max_body: int) -> MeshnodeError:
+    """Werkzeug's exceptions as ours."""
+    match error.code:
+        case 404:
+            return NotFound("there is nothing at this path.", hint="The API is at /v1, the chat page at /.")
+        case 405:
+            return MethodNotAllowed(f"this path does not take {request.method}.")
+        case 408:
+            return MalformedBody(f"the body did not arrive within {BODY_TIMEOUT_S} s.")
+        case 413:
+            return BodyTooLarge(f"the body is larger than {max_body} bytes.", hint="Send less, or raise api.max_body.")
+        case code if code is not None and 400 <= code < 500:
+            return MalformedBody("the request cannot be read.")
+        case _:
+            return InternalFault("meshnode failed inside; this is a defect of it.")

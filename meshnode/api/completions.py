@@ -1,0 +1,64 @@
+"""``POST /v1/completions``: events of one answer as OpenAI's chunks or its one-shot object. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from meshnode.api.render import Collected, Heading, timings, usage
+from meshnode.events import ChoiceFinished, Event, Finished, TextDelta
+
+
+class CompletionRenderer:
+    """One completion. Chunks and the whole have the same shape in this dialect."""
+
+    def __init__(self, heading: Heading, *, include_usage: bool) -> None:
+        self._heading = heading
+        self._include_usage = include_usage
+        self._collected = Collected()
+
+    def chunks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
+        """Chunks of a stream for these events."""
+        return [chunk for event in events for chunk in self._chunk(event)]
+
+    def collect(self, event: Event) -> None:
+        """Take one event of a one-shot answer."""
+        self._collected.take(event)
+
+    def whole(self) -> dict[str, Any]:
+        """The one-shot answer."""
+        collected = self._collected
+        choices = [
+            _choice(index, "".join(collected.text[index]), collected.reasons.get(index, "stop"))
+            for index in collected.choices()
+        ]
+        return self._body(choices) | {"usage": usage(collected.finished.usage), "timings": timings(collected.finished)}
+
+    def _chunk(self, event: Event) -> list[dict[str, Any]]:
+        match event:
+            case TextDelta(text=text, choice=choice):
+                return [self._piece(_choice(choice, text, None))]
+            case ChoiceFinished(reason=reason, choice=choice):
+                return [self._piece(_choice(choice, "", reason.value))]
+            case Finished() if self._include_usage:
+                return [self._body([]) | {"usage": usage(event.usage), "timings": timings(event)}]
+            case _:
+                return []
+
+    def _piece(self, choice: dict[str, Any]) -> dict[str, Any]:
+        return self._body([choice]) | ({"usage": None} if self._include_usage else {})
+
+    def _body(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        heading = self._heading
+        return {
+            "id": heading.id,
+            "object": "text_completion",
+            "created": heading.created,
+            "model": heading.model,
+            "system_fingerprint": heading.fingerprint,
+            "choices": choices,
+        }
+
+
+def _choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}

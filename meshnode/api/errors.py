@@ -1,0 +1,117 @@
+"""The error tree as OpenAI's clients read it: envelope, status, and the headers that say whether to try again.
+
+Pure but for :func:`as_error`, which logs what nobody expected by type and place, never by its text: an exception's text
+may quote a prompt.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from typing import Any, Final
+
+import structlog
+
+from meshnode.errors import (
+    DeadlineExceeded,
+    Draining,
+    InternalFault,
+    MeshnodeError,
+    ModelLoading,
+    Overloaded,
+    RateLimited,
+    Unauthorized,
+    Unreachable,
+    WorkerDied,
+)
+from meshnode.events import Failed
+
+MAX_RETRY_AFTER_S: Final = 120.0
+"""OpenAI's clients ignore a longer wait and guess their own."""
+
+_log = structlog.get_logger()
+_RETRY_AFTER_S: Final[Mapping[type[MeshnodeError], float]] = {
+    Overloaded: 1.0,
+    ModelLoading: 2.0,
+    Draining: 2.0,
+    WorkerDied: 1.0,
+    Unreachable: 1.0,
+    RateLimited: 5.0,
+}
+"""Errors that pass by themselves, and how soon to try again unless the error knows better."""
+
+
+def _tree(kind: type[MeshnodeError]) -> Iterator[type[MeshnodeError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _tree(child)
+
+
+# Rooms may refine an error for themselves under its own code; that is still the tree's error to a client.
+_BY_CODE: Final[Mapping[str, type[MeshnodeError]]] = {
+    kind.code: kind for kind in _tree(MeshnodeError) if kind.__module__ == MeshnodeError.__module__
+}
+
+
+def from_failed(failed: Failed) -> MeshnodeError:
+    """The error that an answer's last event stands for; a code nobody knows is an InternalFault."""
+    kind = _BY_CODE.get(failed.code, InternalFault)
+    return kind(failed.message, hint=failed.hint, param=failed.param, retry_after_s=failed.retry_after_s)
+
+
+def envelope(error: MeshnodeError) -> dict[str, Any]:
+    """``{"error": {message, type, param, code}}``."""
+    return {"error": {"message": str(error), "type": _type(error), "param": error.param, "code": error.code}}
+
+
+def headers(error: MeshnodeError) -> dict[str, str]:
+    """``Retry-After`` (at most 120 s), ``retry-after-ms`` and ``x-should-retry``; ``WWW-Authenticate`` on 401."""
+    wait = error.retry_after_s
+    if wait is None:
+        wait = _RETRY_AFTER_S.get(type(error))
+    found = {"x-should-retry": "false" if wait is None else "true"}
+    if wait is not None:
+        wait = min(max(wait, 0.0), MAX_RETRY_AFTER_S)
+        found |= {"Retry-After": str(max(1, round(wait))), "retry-after-ms": str(round(wait * 1000))}
+    if isinstance(error, Unauthorized):
+        found["WWW-Authenticate"] = "Bearer"
+    return found
+
+
+def as_error(error: BaseException, request_id: str) -> MeshnodeError:
+    """An error of the tree as it is, or the first inside a group; else an InternalFault, the cause in the log."""
+    leaves = list(_leaves(error))
+    ours = [leaf for leaf in leaves if isinstance(leaf, MeshnodeError)]
+    if ours:
+        return ours[0]
+    if isinstance(error, TimeoutError):
+        return DeadlineExceeded("the request's deadline passed.")
+    _log.error("request_crashed", request_id=request_id, crashes=[_place(leaf) for leaf in leaves])
+    return InternalFault(
+        "meshnode failed inside; this is a defect of it.", hint=f"Its log names the place; request id {request_id}."
+    )
+
+
+def _type(error: MeshnodeError) -> str:
+    if error.status == 401:
+        return "authentication_error"
+    if error.status == 403:
+        return "permission_error"
+    if error.status == 429:
+        return "rate_limit_error"
+    return "invalid_request_error" if error.status < 500 else "server_error"
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{PurePath(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[-4:]]
+    return " < ".join([type(error).__name__, *reversed(places)])

@@ -1,0 +1,110 @@
+"""One answer under way: a task reads the dispatcher's events, the handler takes them from a bounded channel.
+
+The dispatcher's block is entered and left in that one task, so the handler may wait with timeouts without cancelling
+a read half-way; when the client leaves, the request's nursery is cancelled and the block is left at once. The
+bound of the channel is what makes a slow client slow its own generation down.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from meshnode.api.context import ApiContext
+from meshnode.api.errors import as_error, from_failed
+from meshnode.domain import FIRST_TOKEN_S, GenerationRequest
+from meshnode.errors import DeadlineExceeded, Draining, InternalFault, MeshnodeError
+from meshnode.events import Event, Failed, Finished, Queued
+from meshnode.gateway.turnstile import Turn
+from meshnode.mesh.answer import Route
+
+WINDOW: Final = 64
+"""Events read ahead of the client."""
+
+
+class Feed:
+    """Events of one request, the errors of its whole life included. Made by :func:`start_feed`."""
+
+    def __init__(self, context: ApiContext, request: GenerationRequest) -> None:
+        self._context = context
+        self._request = request
+        self._send, self._receive = trio.open_memory_channel[Event](WINDOW)
+        self._scope = trio.CancelScope()
+        self._error: MeshnodeError | None = None
+        self._ended = False
+        self.route: Route | None = None
+        """Known once somebody took the request."""
+
+    async def receive(self) -> Event | None:
+        """The next event; ``None`` after ``Finished``. Raises the error that ended the answer."""
+        try:
+            return await self._receive.receive()
+        except trio.EndOfChannel:
+            if self._error is not None:
+                raise self._error from None
+            return None
+
+    def ready(self) -> list[Event]:
+        """The events that can be had without waiting."""
+        events: list[Event] = []
+        while True:
+            try:
+                events.append(self._receive.receive_nowait())
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return events
+
+    async def run(self) -> None:
+        """Read the answer to its end, or the node's."""
+        async with self._send:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._end_with_node)
+                    with self._scope:
+                        await self._read()
+                    nursery.cancel_scope.cancel()
+            except Exception as error:
+                self._error = as_error(error, self._request.id)
+
+    async def _read(self) -> None:
+        with self._context.turnstile.turn() as turn:
+            await self._queue(turn)
+            async with self._context.dispatcher.open(self._request) as answer:
+                self.route = answer.route
+                async for event in answer:
+                    if isinstance(event, Failed):
+                        self._error = from_failed(event)
+                        return
+                    await self._send.send(event)
+                    if isinstance(event, Finished):
+                        self._ended = True
+                        return
+                raise InternalFault("the answer broke off without a last event.")
+
+    async def _queue(self, turn: Turn) -> None:
+        """Wait for this request's turn; once it is with the dispatcher, that one keeps its deadline."""
+        patience = self._request.deadline_s or FIRST_TOKEN_S
+        with trio.move_on_after(patience):
+            while position := turn.position:
+                changed = turn.changed
+                await self._send.send(Queued(position))
+                await changed.wait()
+        if turn.position:
+            raise DeadlineExceeded(
+                f"the request waited for its {patience:g} s.", hint="Ask again later, or allow more."
+            )
+
+    async def _end_with_node(self) -> None:
+        await self._context.draining.wait()
+        if not self._ended:
+            self._error = Draining("the node is stopping.", hint="Try again when it is back.")
+            self._scope.cancel()
+
+
+def start_feed(nursery: trio.Nursery, context: ApiContext, request: GenerationRequest) -> Feed:
+    """Begin a request in its client's nursery. Raises Draining when the node takes no more."""
+    if context.draining.is_set():
+        raise Draining("the node is stopping.", hint="Try again when it is back.")
+    feed = Feed(context, request)
+    nursery.start_soon(feed.run)
+    return feed

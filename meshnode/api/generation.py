@@ -1,0 +1,197 @@
+"""Answering a generation request in any dialect: one-shot or as a stream, with the right status and headers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Protocol
+
+import trio
+from quart import Response
+from quart.wrappers.response import ResponseBody
+
+from meshnode.api import sse
+from meshnode.api.asgi import body_of, current
+from meshnode.api.context import ApiContext
+from meshnode.api.errors import as_error, envelope
+from meshnode.api.feed import Feed, start_feed
+from meshnode.api.render import Heading, Renderer, coalesce, fingerprint, overhead_ms, waiting
+from meshnode.api.schema import Ask, Asker
+from meshnode.domain import ModelId, RequestId
+from meshnode.errors import InternalFault, MeshnodeError, Unauthorized
+from meshnode.events import Event, Finished, Heartbeat, Loading, Prefilling, Queued
+from meshnode.mesh.answer import Route
+
+_WAITS: Final = (Queued, Loading, Heartbeat)
+
+
+class MakeRenderer(Protocol):
+    """A renderer's class."""
+
+    def __call__(self, heading: Heading, *, include_usage: bool) -> Renderer: ...
+
+
+class Dialect(NamedTuple):
+    """One way to ask and to be answered. ``prefix`` begins the answers' ids."""
+
+    prefix: str
+    parse: Callable[[bytes, Asker], Ask]
+    renderer: MakeRenderer
+
+
+async def answer(context: ApiContext, dialect: Dialect) -> Response:
+    """The response to the request at hand. Raises MeshnodeError before its first byte; a stream ends with it."""
+    arrived = context.clock()
+    handling = current()
+    if handling.principal is None:
+        raise Unauthorized("this call asks for a key.")
+    ask = dialect.parse(await body_of(), Asker(RequestId(handling.request_id), handling.principal.caller))
+    feed = start_feed(handling.nursery, context, ask.request)
+    clocks = _Clocks(context.clock, arrived, context.clock())
+    if ask.stream:
+        return await _stream(context, dialect, ask, feed, clocks)
+    return await _whole(context, dialect, ask, feed, clocks)
+
+
+class _Clocks(NamedTuple):
+    clock: Callable[[], float]
+    arrived: float
+    handed_over: float
+
+    def since_handed_over_ms(self) -> float:
+        return (self.clock() - self.handed_over) * 1000
+
+    def before_ms(self) -> float:
+        return (self.handed_over - self.arrived) * 1000
+
+    def total_ms(self) -> float:
+        return (self.clock() - self.arrived) * 1000
+
+
+async def _whole(context: ApiContext, dialect: Dialect, ask: Ask, feed: Feed, clocks: _Clocks) -> Response:
+    events: list[Event] = []
+    while (event := await feed.receive()) is not None and not isinstance(event, Finished):
+        events.append(event)
+    if event is None:
+        raise InternalFault("the answer broke off without a last event.")
+    renderer = dialect.renderer(_heading(context, dialect, ask, feed.route), include_usage=True)
+    for one in [*events, event]:
+        renderer.collect(one)
+    response = Response(sse.encode(renderer.whole()), content_type="application/json")
+    times = event.timings
+    response.headers.update(_headers(feed.route, times.queue_ms, overhead_ms(times, clocks.total_ms())))
+    return response
+
+
+async def _stream(context: ApiContext, dialect: Dialect, ask: Ask, feed: Feed, clocks: _Clocks) -> Response:
+    begun: Event | None = None
+    with trio.move_on_after(context.commit_after_s):
+        begun = await feed.receive()
+        while isinstance(begun, _WAITS):
+            begun = await feed.receive()
+    queue_ms = clocks.since_handed_over_ms()
+    renderer = dialect.renderer(_heading(context, dialect, ask, feed.route), include_usage=ask.include_usage)
+    stream = EventStream(context, feed, renderer, begun, ask.request.id)
+    response = Response(stream, content_type="text/event-stream; charset=utf-8")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Accel-Buffering"] = "no"
+    response.headers.update(_headers(feed.route, queue_ms, clocks.before_ms()))
+    response.timeout = None
+    return response
+
+
+class EventStream(ResponseBody):
+    """The body of a stream: what is ready in one piece, a comment where nothing comes, an error at the end."""
+
+    def __init__(
+        self, context: ApiContext, feed: Feed, renderer: Renderer, begun: Event | None, request_id: RequestId
+    ) -> None:
+        self._context = context
+        self._feed = feed
+        self._renderer = renderer
+        self._begun = [begun] if begun is not None and not isinstance(begun, _WAITS) else []
+        self._silent = not self._begun
+        self._waits_for = begun
+        self._request_id = request_id
+        self._over = False
+
+    async def __aenter__(self) -> EventStream:
+        return self
+
+    async def __aexit__(self, exc_type: type[BaseException], exc_value: BaseException, tb: TracebackType) -> None:
+        pass
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next piece; never empty."""
+        while not self._over:
+            try:
+                piece = await self._next()
+            except MeshnodeError as error:
+                piece = self._fail(error)
+            except Exception as error:
+                piece = self._fail(as_error(error, self._request_id))
+            if piece:
+                return piece
+        raise StopAsyncIteration
+
+    async def _next(self) -> bytes:
+        if self._silent:
+            self._silent = False
+            return sse.comment(waiting(self._waits_for))
+        events = self._begun or await self._more()
+        self._begun = []
+        if not events:
+            return sse.comment(waiting(self._waits_for))
+        waits = [event for event in events if isinstance(event, (*_WAITS, Prefilling))]
+        self._waits_for = waits[-1] if waits else None
+        piece = sse.events(self._renderer.chunks(coalesce(events)))
+        if isinstance(events[-1], Finished):
+            self._over = True
+            return piece + sse.DONE
+        return piece
+
+    async def _more(self) -> list[Event]:
+        """At least one event and all that are ready with it; none when it is time for a comment."""
+        event: Event | None = None
+        with trio.move_on_after(self._context.comment_every_s) as scope:
+            event = await self._feed.receive()
+        if event is not None:
+            return [event, *self._feed.ready()]
+        if scope.cancelled_caught:
+            return []
+        raise InternalFault("the answer broke off without a last event.")
+
+    def _fail(self, error: MeshnodeError) -> bytes:
+        self._over = True
+        return sse.event(envelope(error))
+
+
+def _heading(context: ApiContext, dialect: Dialect, ask: Ask, route: Route | None) -> Heading:
+    model = route.model if route is not None else ModelId(ask.model or "")
+    weights = next((card.sha256 for card in context.library.cards() if card.id == model), "")
+    return Heading(
+        id=dialect.prefix + context.entropy(12).hex(),
+        created=int(context.wall_clock()),
+        model=model,
+        fingerprint=fingerprint(context.facts.version, model, weights),
+    )
+
+
+def _headers(route: Route | None, queue_ms: float, overhead: float) -> Mapping[str, Any]:
+    found = {"x-mesh-queue-ms": f"{queue_ms:.1f}", "x-mesh-overhead-ms": f"{overhead:.1f}"}
+    if route is None:
+        return found
+    road = f"{route.kind}; attempts={route.attempts}" + (f"; reason={route.reason}" if route.reason else "")
+    return found | {
+        "x-mesh-node": _plain(route.node),
+        "x-mesh-model": _plain(route.model),
+        "x-mesh-route": _plain(road),
+    }
+
+
+def _plain(text: str) -> str:
+    """A header's value: visible ASCII and spaces, at most 256 of them."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text)[:256]

@@ -1,0 +1,148 @@
+"""What the renderers of chat and completions share: coalescing, counting, words while waiting. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from meshnode.domain import ModelId
+from meshnode.events import (
+    ChoiceFinished,
+    Event,
+    Finished,
+    Loading,
+    Prefilling,
+    Queued,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    Timings,
+    Usage,
+)
+
+
+class Heading(NamedTuple):
+    """What every chunk of an answer repeats. ``created`` in seconds since 1970."""
+
+    id: str
+    created: int
+    model: ModelId
+    fingerprint: str
+
+
+class Renderer(Protocol):
+    """Events of one request in, JSON of one dialect out."""
+
+    def chunks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
+        """Chunks of a stream for the events that are ready; those of the end included."""
+
+    def whole(self) -> dict[str, Any]:
+        """The one-shot answer of all events seen by :meth:`collect`."""
+
+    def collect(self, event: Event) -> None:
+        """Take one event of a one-shot answer."""
+
+
+class Collected:
+    """The choices of a one-shot answer as they grow."""
+
+    def __init__(self) -> None:
+        self.text: defaultdict[int, list[str]] = defaultdict(list)
+        self.reasoning: defaultdict[int, list[str]] = defaultdict(list)
+        self.refusal: defaultdict[int, list[str]] = defaultdict(list)
+        self.reasons: dict[int, str] = {}
+        self.finished = Finished(Usage())
+
+    def take(self, event: Event) -> None:
+        """Remember what the event adds."""
+        match event:
+            case TextDelta(text=text, choice=choice):
+                self.text[choice].append(text)
+            case ReasoningDelta(text=text, choice=choice):
+                self.reasoning[choice].append(text)
+            case RefusalDelta(text=text, choice=choice):
+                self.refusal[choice].append(text)
+            case ChoiceFinished(reason=reason, choice=choice):
+                self.reasons[choice] = reason.value
+            case Finished():
+                self.finished = event
+            case _:
+                pass
+
+    def choices(self) -> list[int]:
+        """Indices of the choices, in order; at least one."""
+        return sorted({0, *self.text, *self.reasons})
+
+
+def coalesce(events: Iterable[Event]) -> list[Event]:
+    """Neighbouring text of one choice joined, so that what one engine step or a slow client piled up is one chunk."""
+    joined: list[Event] = []
+    for event in events:
+        last = joined[-1] if joined else None
+        if isinstance(event, TextDelta) and isinstance(last, TextDelta) and last.choice == event.choice:
+            joined[-1] = TextDelta(last.text + event.text, event.choice)
+        elif isinstance(event, ReasoningDelta) and isinstance(last, ReasoningDelta) and last.choice == event.choice:
+            joined[-1] = ReasoningDelta(last.text + event.text, event.choice)
+        else:
+            joined.append(event)
+    return joined
+
+
+def usage(counts: Usage) -> dict[str, Any]:
+    """OpenAI's ``usage``."""
+    return {
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "total_tokens": counts.prompt_tokens + counts.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": counts.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": counts.reasoning_tokens},
+    }
+
+
+def timings(finished: Finished) -> dict[str, Any]:
+    """llama.cpp's ``timings``, with our ``queue_ms``. Milliseconds and tokens per second."""
+    times, counts = finished.timings, finished.usage
+    prompt = counts.prompt_tokens - counts.cached_tokens
+    return {
+        "cache_n": counts.cached_tokens,
+        "prompt_n": prompt,
+        "prompt_ms": _round(times.prompt_ms),
+        "prompt_per_second": _rate(prompt, times.prompt_ms),
+        "predicted_n": counts.completion_tokens,
+        "predicted_ms": _round(times.predicted_ms),
+        "predicted_per_second": _rate(counts.completion_tokens, times.predicted_ms),
+        "queue_ms": _round(times.queue_ms),
+    }
+
+
+def overhead_ms(times: Timings, total_ms: float) -> float:
+    """What is left of the whole time beside waiting and computing; never negative."""
+    return max(0.0, total_ms - times.queue_ms - times.prompt_ms - times.predicted_ms)
+
+
+def fingerprint(version: str, model: str, weights: str) -> str:
+    """``system_fingerprint``: the same for the same meshnode and the same weights."""
+    return "fp_" + hashlib.sha256(f"{version}\0{model}\0{weights}".encode()).hexdigest()[:12]
+
+
+def waiting(event: Event | None) -> str:
+    """What a client waits for, in a few words; numbers only, never content."""
+    match event:
+        case Queued(position=position):
+            return f"queued, position {position}"
+        case Loading(fraction=fraction):
+            return f"loading the model, {fraction:.0%}"
+        case Prefilling(done=done, total=total):
+            return f"reading the prompt, {done} of {total} tokens"
+        case _:
+            return "waiting"
+
+
+def _round(milliseconds: float) -> float:
+    return round(milliseconds, 3)
+
+
+def _rate(tokens: int, milliseconds: float) -> float:
+    return round(tokens * 1000 / milliseconds, 3) if milliseconds > 0 else 0.0

@@ -1,0 +1,206 @@
+"""What chat and completions have in common: the fields that steer sampling, stopping and streaming. Pure.
+
+Sources: OpenAI's API reference for chat completions and completions; llama.cpp's server for ``min_p``, ``top_k``,
+``repeat_penalty``, ``repeat_last_n``, ``cache_prompt``, ``ignore_eos``; vLLM for ``min_tokens`` and ``stop_token_ids``.
+Ranges are OpenAI's where it has the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from meshnode.api.fields import Refusal, integer, invalid, never, number, only, text, without_effect
+from meshnode.domain import CallerId, GenerationRequest, ModelId, RequestId, Sampling, Stopping
+from meshnode.errors import InvalidField
+
+MAX_STOPS: Final = 16
+"""Stop strings of one request; OpenAI takes 4, coding agents send more."""
+MAX_STOP_CHARACTERS: Final = 256
+MAX_BIASES: Final = 1024
+_COUNT: Final = 2**31 - 1
+
+StopList = Annotated[
+    list[Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_STOP_CHARACTERS)]], msgspec.Meta(max_length=MAX_STOPS)
+]
+Stop = Annotated[
+    str | StopList,
+    msgspec.Meta(
+        description=f"a string, or an array of at most {MAX_STOPS}, each of 1 to {MAX_STOP_CHARACTERS} characters"
+    ),
+]
+Biases = Annotated[
+    dict[str, Annotated[float, number(-100, 100)]],
+    msgspec.Meta(
+        max_length=MAX_BIASES,
+        description=f"an object of at most {MAX_BIASES} token ids, each with a number from -100 to 100",
+    ),
+]
+TokenIds = Annotated[
+    list[Annotated[int, integer(0, _COUNT)]],
+    msgspec.Meta(max_length=256, description="an array of at most 256 token ids"),
+]
+
+
+Verbosity = Literal["low", "medium", "high"]
+_AS_SENT: Final = (
+    "temperature",
+    "top_p",
+    "min_p",
+    "repeat_penalty",
+    "repeat_last_n",
+    "frequency_penalty",
+    "presence_penalty",
+)
+
+
+class StreamOptions(msgspec.Struct, kw_only=True):
+    """``stream_options``; obfuscation pads events against traffic analysis and changes no answer."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class CommonFields(msgspec.Struct, kw_only=True):
+    """Fields of both dialects that are honoured, then those that are accepted because they change no answer."""
+
+    model: Annotated[str, text(256)] | None = None
+    max_tokens: Annotated[int, integer(1, _COUNT)] | None = None
+    temperature: Annotated[float, number(0, 2)] | None = None
+    top_p: Annotated[float, number(0, 1)] | None = None
+    top_k: Annotated[int, integer(-1, _COUNT)] | None = None
+    min_p: Annotated[float, number(0, 1)] | None = None
+    repeat_penalty: Annotated[float, number(0.01, 10)] | None = None
+    repeat_last_n: Annotated[int, integer(-1, _COUNT)] | None = None
+    frequency_penalty: Annotated[float, number(-2, 2)] | None = None
+    presence_penalty: Annotated[float, number(-2, 2)] | None = None
+    logit_bias: Biases | None = None
+    seed: Annotated[int, integer(-(2**63), 2**63 - 1)] | None = None
+    stop: Stop | None = None
+    stop_token_ids: TokenIds | None = None
+    min_tokens: Annotated[int, integer(0, _COUNT)] | None = None
+    ignore_eos: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    cache_prompt: bool | None = None
+    deadline_ms: Annotated[int, integer(1, 86_400_000)] | None = None
+    session_id: Annotated[str, text(256)] | None = None
+
+    user: Annotated[str, text(256)] | None = None
+    metadata: dict[str, Any] | None = None
+    service_tier: Annotated[str, text(64)] | None = None
+    safety_identifier: Annotated[str, text(256)] | None = None
+    priority: int | None = None
+
+
+COMMON_REFUSALS: Final[Mapping[str, Refusal]] = {
+    "n": only(1),
+    "store": only(False),
+    "lora": only([]),
+    "grammar": only(""),
+    "json_schema": only({}),
+    "bad_words": only([]),
+    "guided_choice": never(),
+    "guided_regex": never(),
+    "guided_json": never(),
+    "guided_grammar": never(),
+    "typical_p": only(1),
+    "top_n_sigma": only(-1),
+    "xtc_probability": only(0),
+    "xtc_threshold": without_effect(),
+    "dry_multiplier": only(0),
+    "dry_base": without_effect(),
+    "dry_allowed_length": without_effect(),
+    "dry_penalty_last_n": without_effect(),
+    "dry_sequence_breakers": without_effect(),
+    "mirostat": only(0),
+    "mirostat_tau": without_effect(),
+    "mirostat_eta": without_effect(),
+    "models": only([]),
+    "fallback_models": only([]),
+    "provider": only({}),
+    "privacy": only("standard"),
+    "max_cost": never(),
+    "template": never(),
+    "variables": never(),
+    "transforms": only([]),
+    "plugins": only([]),
+    "async_mode": only(False),
+}
+
+
+class Ask(NamedTuple):
+    """A parsed request: the domain's record, and how to render its answer. ``model`` is what the client called it."""
+
+    request: GenerationRequest
+    stream: bool
+    include_usage: bool
+    model: str | None
+
+
+class Asker(NamedTuple):
+    """Who asks and under which id; not read from the body."""
+
+    id: RequestId
+    caller: CallerId
+
+
+def common(fields: CommonFields, asker: Asker) -> dict[str, Any]:
+    """The arguments of :class:`GenerationRequest` that both dialects share. Raises InvalidField."""
+    return {
+        "id": asker.id,
+        "caller": asker.caller,
+        "model": ModelId(fields.model or ""),
+        "sampling": sampling(fields),
+        "stopping": stopping(fields, fields.max_tokens),
+        "cache_prompt": fields.cache_prompt is not False,
+        "deadline_s": None if fields.deadline_ms is None else fields.deadline_ms / 1000,
+        "session": fields.session_id,
+    }
+
+
+def ask(fields: CommonFields, request: GenerationRequest) -> Ask:
+    """The request with how it is to be answered."""
+    options = fields.stream_options or StreamOptions()
+    return Ask(request, fields.stream is True, options.include_usage is True, fields.model)
+
+
+def sampling(fields: CommonFields) -> Sampling:
+    """Sampling fields as they were sent, the rest at the domain's defaults. Raises InvalidField."""
+    sent = {name: getattr(fields, name) for name in _AS_SENT if getattr(fields, name) is not None}
+    if fields.top_k is not None:
+        sent["top_k"] = max(fields.top_k, 0)
+    if fields.seed is not None:
+        sent["seed"] = fields.seed % 2**64
+    return Sampling(**sent, logit_bias=_biases(fields.logit_bias or {}))
+
+
+def stopping(fields: CommonFields, max_tokens: int | None) -> Stopping:
+    """When to stop. Raises InvalidField when ``min_tokens`` is above ``max_tokens``."""
+    stop = (fields.stop,) if isinstance(fields.stop, str) else tuple(fields.stop or ())
+    if any(not 1 <= len(string) <= MAX_STOP_CHARACTERS for string in stop):
+        raise invalid("stop", fields.stop, f"strings of 1 to {MAX_STOP_CHARACTERS} characters")
+    if max_tokens is not None and (fields.min_tokens or 0) > max_tokens:
+        raise invalid("min_tokens", fields.min_tokens, f"at most max_tokens, which is {max_tokens}")
+    return Stopping(
+        max_tokens=max_tokens,
+        min_tokens=fields.min_tokens or 0,
+        stop=stop,
+        stop_token_ids=tuple(fields.stop_token_ids or ()),
+        ignore_eos=fields.ignore_eos is True,
+    )
+
+
+def _biases(biases: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
+    pairs = []
+    for token, bias in biases.items():
+        if not (token.isascii() and token.isdigit() and len(token) <= 10):
+            raise InvalidField(
+                "logit_bias: a name in it is no token id.",
+                hint="Allowed: token ids as decimal numbers.",
+                param="logit_bias",
+            )
+        pairs.append((int(token), bias))
+    return tuple(pairs)

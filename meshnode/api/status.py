@@ -1,0 +1,111 @@
+"""How the node fares: ``/health``, ``/metrics``, ``/api/status``. Open to whoever may knock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from quart import Blueprint, Response
+
+from meshnode.api.asgi import current
+from meshnode.api.context import ApiContext, ModelStateView
+from meshnode.gateway.principal import Door
+
+
+def status(context: ApiContext) -> Blueprint:
+    """The three endpoints."""
+    routes = Blueprint("status", __name__)
+
+    @routes.get("/health")
+    async def health() -> tuple[dict[str, Any], int]:
+        """200 when a model can answer; 503 while the node stops or all there is is on its way or has failed."""
+        return _health(context)
+
+    @routes.get("/metrics")
+    async def metrics() -> Response:
+        """Prometheus' text format."""
+        body, content_type = context.metrics.render()
+        return Response(body, content_type=content_type)
+
+    @routes.get("/api/status")
+    async def node() -> dict[str, Any]:
+        """The node at a glance."""
+        return _status(context, owner=current().door is Door.CONTROL)
+
+    return routes
+
+
+def _health(context: ApiContext) -> tuple[dict[str, Any], int]:
+    states = context.pool.states()
+    loading = [{"id": state.id, "progress": round(state.progress, 3)} for state in states if state.state == "loading"]
+    if context.draining.is_set():
+        return {"status": "stopping"}, 503
+    if any(state.state == "ready" for state in states):
+        return {"status": "ok", "loading": loading}, 200
+    if loading:
+        return {"status": "loading", "loading": loading}, 503
+    failed = [{"id": state.id, "reason": state.reason} for state in states if state.state == "failed"]
+    if failed:
+        return {"status": "failed", "failed": failed}, 503
+    return {"status": "ok", "loading": []}, 200
+
+
+def _status(context: ApiContext, *, owner: bool) -> dict[str, Any]:
+    facts = context.facts
+    found: dict[str, Any] = {
+        "version": facts.version,
+        "peer_id": facts.peer_id,
+        "addresses": list(facts.addresses()),
+        "api": list(facts.api_urls()),
+        "uptime_s": round(context.clock() - facts.started, 1),
+        "models": [model_state(state) for state in context.pool.states()],
+        "devices": [msgspec.structs.asdict(device) for device in facts.devices()],
+        "backends": list(facts.backends()),
+        "draining": context.draining.is_set(),
+        "generating": context.turnstile.admission.generating,
+        "queued": context.turnstile.admission.queued,
+    }
+    return found | {"home": str(facts.home)} if owner else found
+
+
+def model_state(state: ModelStateView) -> dict[str, Any]:
+    """One model in memory, or on its way there. Speeds in tokens per second, ``kv_*`` in tokens."""
+    info, gauge = state.info, state.gauge
+    placed = (
+        {
+            "context_length": info.n_ctx,
+            "gpu_layers": info.gpu_layers,
+            "layers": info.n_layers,
+            "devices": list(info.used_devices),
+            "threads": info.threads,
+            "decode_tps": round(info.decode_tps, 2),
+            "prefill_tps": round(info.prefill_tps, 2),
+        }
+        if info is not None
+        else _NOWHERE
+    )
+    return {
+        "id": state.id,
+        "state": state.state,
+        "progress": round(state.progress, 3),
+        "reason": state.reason,
+        **placed,
+        "running": gauge.running,
+        "waiting": gauge.waiting,
+        "kv_used": gauge.kv_used,
+        "kv_total": gauge.kv_total,
+        "restarts": state.restarts,
+    }
+
+
+_NOWHERE: Final[Mapping[str, Any]] = {
+    "context_length": 0,
+    "gpu_layers": 0,
+    "layers": 0,
+    "devices": [],
+    "threads": 0,
+    "decode_tps": 0.0,
+    "prefill_tps": 0.0,
+}
+"""The same of a model that is not loaded."""

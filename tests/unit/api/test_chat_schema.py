@@ -1,0 +1,253 @@
+"""Chat requests: what is honoured, accepted, refused, and how each refusal is named."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_type_hints
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types.chat import completion_create_params
+
+from meshnode.api.chat_schema import REFUSALS, ChatFields, parse_chat
+from meshnode.api.schema import Ask, Asker
+from meshnode.domain import OWNER, Message, RequestId, Role, TextPart
+from meshnode.errors import InvalidField, RequestError, UnknownField, UnsupportedParameter
+
+ASKER = Asker(RequestId("r1"), OWNER)
+HI = {"role": "user", "content": "hi"}
+
+
+def parse(**fields: Any) -> Ask:
+    return parse_chat(json.dumps({"messages": [HI], **fields}).encode(), ASKER)
+
+
+def refused(kind: type[RequestError], **fields: Any) -> RequestError:
+    with pytest.raises(kind) as caught:
+        parse(**fields)
+    return caught.value
+
+
+def test_the_smallest_request() -> None:
+    asked = parse()
+    assert asked.request.messages == (Message(role=Role.USER, parts=(TextPart("hi"),)),)
+    assert asked.request.stopping.max_tokens is None
+    assert (asked.stream, asked.include_usage, asked.request.model) == (False, False, "")
+
+
+def test_roles_names_and_text_parts() -> None:
+    messages = [
+        {"role": "system", "content": "be brief", "name": "boss"},
+        {"role": "developer", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": "yes", "refusal": None, "tool_calls": None, "annotations": [], "audio": None},
+        HI,
+    ]
+    read = parse(messages=messages).request.messages
+    assert [message.role.value for message in read] == ["system", "developer", "assistant", "user"]
+    assert read[0].name == "boss"
+    assert read[1].parts == (TextPart("a"), TextPart("b"))
+
+
+def test_every_field_the_official_package_knows_is_known_by_name() -> None:
+    theirs = get_type_hints(completion_create_params.CompletionCreateParamsNonStreaming)
+    assert set(theirs) - set(ChatFields.__struct_fields__) - set(REFUSALS) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("user", "u"),
+        ("metadata", {"a": "b"}),
+        ("service_tier", "auto"),
+        ("store", False),
+        ("safety_identifier", "s"),
+        ("prompt_cache_key", "k"),
+        ("parallel_tool_calls", True),
+        ("verbosity", "low"),
+        ("reasoning_effort", "high"),
+        ("n", 1),
+        ("tools", []),
+        ("tool_choice", "auto"),
+        ("tool_choice", "none"),
+        ("response_format", {"type": "text"}),
+        ("logprobs", False),
+        ("top_logprobs", 0),
+        ("modalities", ["text"]),
+        ("typical_p", 1.0),
+        ("mirostat", 0),
+        ("mirostat_tau", 3.0),
+        ("dry_multiplier", 0),
+        ("xtc_probability", 0.0),
+        ("grammar", ""),
+        ("lora", []),
+        ("privacy", "standard"),
+        ("prediction", None),
+        ("audio", None),
+        ("session_id", "s"),
+        ("priority", 3),
+    ],
+)
+def test_what_changes_no_answer_is_accepted(name: str, value: object) -> None:
+    parse(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tools", [{"type": "function"}]),
+        ("tool_choice", "required"),
+        ("tool_choice", {"type": "function"}),
+        ("functions", [{}]),
+        ("function_call", {"name": "f"}),
+        ("n", 2),
+        ("response_format", {"type": "json_object"}),
+        ("logprobs", True),
+        ("top_logprobs", 2),
+        ("audio", {"voice": "a"}),
+        ("modalities", ["text", "audio"]),
+        ("prediction", {"type": "content"}),
+        ("lora", [{"id": 0}]),
+        ("grammar", "root ::= x"),
+        ("store", True),
+        ("json_schema", {"type": "object"}),
+        ("dry_multiplier", 0.5),
+        ("mirostat", 2),
+        ("xtc_probability", 0.1),
+        ("typical_p", 0.9),
+        ("top_n_sigma", 1.0),
+        ("web_search_options", {}),
+        ("moderation", {}),
+        ("models", ["a"]),
+        ("provider", {"sort": "price"}),
+        ("guided_regex", "x"),
+        ("bad_words", ["x"]),
+        ("privacy", "confidential"),
+    ],
+)
+def test_what_would_change_the_answer_is_refused_by_name(name: str, value: object) -> None:
+    assert refused(UnsupportedParameter, **{name: value}).param == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"temperature": 2.1}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"top_p": -0.1}, "top_p"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_completion_tokens": 1.5}, "max_completion_tokens"),
+        ({"seed": 2**63}, "seed"),
+        ({"seed": 10**300}, "seed"),
+        ({"stop": ["a"] * 17}, "stop"),
+        ({"stop": 3}, "stop"),
+        ({"frequency_penalty": 3}, "frequency_penalty"),
+        ({"logit_bias": {"1": 101}}, "logit_bias"),
+        ({"stream": "yes"}, "stream"),
+        ({"stream_options": []}, "stream_options"),
+        ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+        ({"deadline_ms": 0}, "deadline_ms"),
+        ({"messages": []}, "messages"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": None}, "messages"),
+        ({"messages": ["hi"]}, "messages[0]"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role"),
+        ({"messages": [HI, {"role": "wizard", "content": "x"}]}, "messages[1].role"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]}, "messages[0].content[0].text"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+        ({"messages": [{"role": "user", "content": [{"type": "song"}]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{}]}]}, "messages[0].content[0].type"),
+        ({"chat_template_kwargs": []}, "chat_template_kwargs"),
+        ({"model": 3}, "model"),
+        ({"user": "u" * 257}, "user"),
+        ({"verbosity": "loud"}, "verbosity"),
+    ],
+)
+def test_a_wrong_value_is_named(fields: dict[str, Any], param: str) -> None:
+    error = refused(InvalidField, **fields)
+    assert error.param == param
+    assert param.partition("[")[0] in error.message
+    assert error.hint.startswith("Allowed: ")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"temprature": 1}, "temprature"),
+        ({"stream_options": {"usage": True}}, "stream_options.usage"),
+        ({"messages": [{**HI, "colour": 1}]}, "messages[0].colour"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "x": 1}]}]},
+            "messages[0].content[0].x",
+        ),
+    ],
+)
+def test_an_undocumented_field_is_named(fields: dict[str, Any], param: str) -> None:
+    assert refused(UnknownField, **fields).param == param
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"role": "tool", "content": "x", "tool_call_id": "c"}, "messages[0].role"),
+        ({"role": "function", "content": "x", "name": "f"}, "messages[0].role"),
+        ({"role": "assistant", "content": "x", "tool_calls": [{"id": "c"}]}, "messages[0].tool_calls"),
+        (
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]},
+            "messages[0].content[0].image_url",
+        ),
+        ({"role": "user", "content": [{"type": "input_audio"}]}, "messages[0].content[0].input_audio"),
+    ],
+)
+def test_messages_this_node_cannot_take_yet_are_refused_by_name(message: dict[str, Any], param: str) -> None:
+    assert refused(UnsupportedParameter, messages=[message]).param == param
+
+
+def test_max_completion_tokens_is_the_newer_name_and_wins() -> None:
+    assert parse(max_tokens=5).request.stopping.max_tokens == 5
+    assert parse(max_tokens=5, max_completion_tokens=7).request.stopping.max_tokens == 7
+    refused(InvalidField, max_completion_tokens=3, min_tokens=4)
+
+
+def test_null_is_absent_everywhere() -> None:
+    names = [*ChatFields.__struct_fields__, *REFUSALS]
+    assert parse(**{name: None for name in names if name != "messages"}) == parse()
+
+
+def test_template_kwargs_travel_as_json() -> None:
+    assert json.loads(parse(chat_template_kwargs={"enable_thinking": False, "x": None}).request.template_kwargs) == {
+        "enable_thinking": False,
+        "x": None,
+    }
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.just("SECRET"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "text", "role", "x"]), inner),
+    max_leaves=8,
+)
+
+
+def refusal(body: object) -> RequestError | None:
+    try:
+        parse_chat(json.dumps(body).encode(), ASKER)
+    except RequestError as error:
+        return error
+    return None
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["role", "content", "name", "refusal"]), json_values)
+def test_no_error_quotes_a_message(name: str, value: object) -> None:
+    error = refusal({"messages": [{**HI, name: value}]})
+    assert name == "role" or "SECRET" not in str(error)
+
+
+@settings(deadline=None)
+@given(st.sampled_from([*ChatFields.__struct_fields__, *REFUSALS]), json_values)
+def test_any_value_anywhere_is_taken_or_refused_with_a_field(name: str, value: object) -> None:
+    error = refusal({"messages": [HI], name: value})
+    assert error is None or (error.status == 400 and (error.param or "").startswith(name))

@@ -1,0 +1,96 @@
+"""The error tree as HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from meshnode.api.errors import MAX_RETRY_AFTER_S, as_error, envelope, from_failed, headers
+from meshnode.errors import (
+    DeadlineExceeded,
+    InternalFault,
+    InvalidField,
+    MeshnodeError,
+    ModelFailed,
+    ModelLoading,
+    ModelNotFound,
+    Overloaded,
+    RateLimited,
+    Unauthorized,
+)
+from meshnode.events import Failed
+
+
+def tree(kind: type[MeshnodeError] = MeshnodeError) -> Iterator[type[MeshnodeError]]:
+    for child in kind.__subclasses__():
+        if child.__module__ == MeshnodeError.__module__:
+            yield child
+        yield from tree(child)
+
+
+@pytest.mark.parametrize("kind", list(tree()), ids=lambda kind: kind.__name__)
+def test_every_error_of_the_tree_survives_the_road_as_an_event(kind: type[MeshnodeError]) -> None:
+    error = from_failed(Failed(kind.code, "what was wrong.", hint="What to do.", param="field", retry_after_s=3))
+    assert type(error) is kind
+    assert envelope(error)["error"] | {"type": ""} == {
+        "message": "what was wrong. What to do.",
+        "type": "",
+        "param": "field",
+        "code": kind.code,
+    }
+
+
+def test_a_code_nobody_knows_is_our_fault() -> None:
+    assert type(from_failed(Failed("martian", "x"))) is InternalFault
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (InvalidField("x"), "invalid_request_error"),
+        (ModelNotFound("x"), "invalid_request_error"),
+        (Unauthorized("x"), "authentication_error"),
+        (RateLimited("x"), "rate_limit_error"),
+        (Overloaded("x"), "server_error"),
+    ],
+)
+def test_types_are_openais(error: MeshnodeError, kind: str) -> None:
+    assert envelope(error)["error"]["type"] == kind
+
+
+def test_what_passes_by_itself_says_when_to_try_again() -> None:
+    assert headers(Overloaded("x", retry_after_s=0.25)) == {
+        "x-should-retry": "true",
+        "Retry-After": "1",
+        "retry-after-ms": "250",
+    }
+    assert headers(ModelLoading("x", retry_after_s=1e9))["Retry-After"] == str(round(MAX_RETRY_AFTER_S))
+    assert headers(ModelLoading("x"))["x-should-retry"] == "true"
+
+
+@pytest.mark.parametrize("error", [ModelFailed("x"), InvalidField("x"), DeadlineExceeded("x"), InternalFault("x")])
+def test_what_does_not_pass_says_so(error: MeshnodeError) -> None:
+    assert headers(error) == {"x-should-retry": "false"}
+
+
+def test_an_unexpected_error_is_logged_by_place_and_says_nothing_of_itself() -> None:
+    def crash() -> None:
+        raise ValueError("the prompt was: SECRET")
+
+    with structlog.testing.capture_logs() as logs, pytest.raises(ValueError) as caught:
+        crash()
+    with structlog.testing.capture_logs() as logs:
+        error = as_error(caught.value, "req_7")
+    assert isinstance(error, InternalFault)
+    assert "req_7" in str(error)
+    assert "SECRET" not in str(error) + str(logs)
+    assert logs[0]["request_id"] == "req_7"
+    assert "ValueError" in logs[0]["crashes"][0]
+    assert "crash" in logs[0]["crashes"][0]
+
+
+def test_an_error_of_ours_is_found_inside_a_group() -> None:
+    ours = Overloaded("x")
+    assert as_error(ExceptionGroup("", [ExceptionGroup("", [ours])]), "r") is ours

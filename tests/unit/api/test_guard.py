@@ -1,0 +1,228 @@
+"""Who may knock: the pure decision."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshnode.api.guard import Admitted, Knock, Policy, answer_headers, judge, own_hosts
+from meshnode.domain import OWNER
+from meshnode.errors import Forbidden, MalformedBody, MeshnodeError, Unauthorized, UnsupportedMediaType
+from meshnode.gateway.keys import KeyRing, hash_of, new_key, parse_keys
+from meshnode.gateway.principal import Door
+
+KEY = new_key(bytes(32))
+POLICY = Policy(
+    origins=frozenset({"https://chat.example"}),
+    hosts=frozenset({"node.example"}),
+    keys=parse_keys(hash_of(KEY)),
+    admin_token="token",
+    local_key=False,
+)
+
+
+def knock(
+    method: str = "GET",
+    path: str = "/v1/models",
+    door: Door = Door.LOOPBACK,
+    *,
+    host: str | None = "localhost:9337",
+    tls: bool = False,
+    local: tuple[str, int] | None = ("127.0.0.1", 9337),
+    sent: dict[str, str] | None = None,
+    **headers: str,
+) -> Knock:
+    named = [(name.replace("_", "-"), value) for name, value in (headers | (sent or {})).items()]
+    return Knock(method, path, [*([("host", host)] if host else []), *named], door, local, tls)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:9337", "LOCALHOST:9337", "127.0.0.1:9337", "[::1]:9337", "node.example:9337"]
+)
+def test_our_own_hosts_pass(host: str) -> None:
+    judge(knock(host=host), POLICY)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        None,
+        "",
+        "evil.test",
+        "localhost",
+        "localhost:80",
+        "localhost:9337.evil.test",
+        "127.0.0.2:9337",
+        "0.0.0.0:9337",
+        "127.1:9337",
+        "localhost.:9337",
+        "localhost:9337, evil.test",
+        "user@localhost:9337",
+        "2130706433:9337",
+    ],
+)
+def test_other_hosts_do_not(host: str | None) -> None:
+    for path in ("/", "/health", "/v1/models", "/nothing"):
+        with pytest.raises(Forbidden):
+            judge(knock(path=path, host=host), POLICY)
+
+
+def test_a_bare_host_passes_on_the_schemes_own_port_only() -> None:
+    assert "localhost" in own_hosts(knock(local=("127.0.0.1", 80)), POLICY)
+    assert "localhost" not in own_hosts(knock(local=("127.0.0.1", 443)), POLICY)
+    assert "localhost" in own_hosts(knock(local=("127.0.0.1", 443), tls=True), POLICY)
+
+
+def test_the_address_that_was_connected_to_is_a_host_of_ours() -> None:
+    judge(knock(host="192.168.1.5:9337", local=("192.168.1.5", 9337)), POLICY)
+    judge(knock(host="[fe80::1]:9337", local=("fe80::1", 9337)), POLICY)
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:9337", "http://127.0.0.1:9337", "http://[::1]:9337"])
+def test_our_own_page_passes_and_needs_no_cors(origin: str) -> None:
+    assert answer_headers(judge(knock(origin=origin, sec_fetch_site="same-origin"), POLICY)) == {}
+
+
+def test_a_listed_origin_may_read_the_answer_without_credentials() -> None:
+    headers = answer_headers(judge(knock(origin="https://chat.example", sec_fetch_site="cross-site"), POLICY))
+    assert headers["Access-Control-Allow-Origin"] == "https://chat.example"
+    assert "Access-Control-Allow-Credentials" not in headers
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "null",
+        "",
+        "https://evil.test",
+        "http://localhost:9338",
+        "https://localhost:9337",
+        "http://localhost",
+        "https://chat.example.evil.test",
+        "https://chat.example:444",
+        "http://chat.example",
+        "file://",
+        "*",
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/health", "/v1/models", "/api/status"])
+def test_other_origins_do_not_pass(origin: str, path: str) -> None:
+    with pytest.raises(Forbidden):
+        judge(knock(path=path, origin=origin), POLICY)
+
+
+def test_cross_site_without_an_origin_does_not_pass() -> None:
+    with pytest.raises(Forbidden):
+        judge(knock(path="/", sec_fetch_site="cross-site"), POLICY)
+    judge(knock(path="/", sec_fetch_site="none"), POLICY)
+
+
+def test_a_preflight_needs_no_key_and_grants_no_more_than_is_needed() -> None:
+    asked = knock("OPTIONS", "/api/models", origin="https://chat.example", access_control_request_method="POST")
+    admitted = judge(asked, POLICY)
+    assert admitted.preflight
+    assert admitted.principal is None
+    assert "*" not in str(answer_headers(admitted))
+    with pytest.raises(Unauthorized):
+        judge(knock("OPTIONS", "/api/models", origin="https://chat.example"), POLICY)
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "Application/JSON; charset=UTF-8", 'application/json;charset="utf-8"']
+)
+def test_json_passes(kind: str) -> None:
+    judge(knock("POST", content_type=kind, content_length="2"), POLICY)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content_length": "2"},
+        {"content_type": "text/plain", "content_length": "2"},
+        {"content_type": "text/plain"},
+        {"content_type": "application/x-www-form-urlencoded", "content_length": "2"},
+        {"content_type": "multipart/form-data; boundary=x", "transfer_encoding": "chunked"},
+        {"content_type": "application/json-patch+json", "content_length": "2"},
+        {"content_type": "application/json; charset=latin-1", "content_length": "2"},
+        {"content_type": "text/plain; application/json", "content_length": "2"},
+    ],
+)
+def test_nothing_but_json_passes(headers: dict[str, str]) -> None:
+    with pytest.raises(UnsupportedMediaType):
+        judge(knock("POST", sent=headers), POLICY)
+
+
+def test_a_post_without_a_body_needs_no_type() -> None:
+    judge(knock("POST", content_length="0"), POLICY)
+    judge(knock("GET", content_type="text/plain"), POLICY)
+
+
+def test_a_header_that_decides_may_not_be_sent_twice() -> None:
+    for name in ("host", "origin", "content-type", "authorization", "sec-fetch-site"):
+        twice = knock()._replace(headers=[("host", "localhost:9337"), (name, "a"), (name, "b")])
+        with pytest.raises(MalformedBody):
+            judge(twice, POLICY)
+
+
+@pytest.mark.parametrize(
+    ("door", "path", "token", "admin"),
+    [
+        (Door.CONTROL, "/api/models", None, True),
+        (Door.CONTROL, "/v1/models", None, True),
+        (Door.LOOPBACK, "/api/models", "token", True),
+        (Door.LOOPBACK, "/v1/models", None, False),
+        (Door.LOOPBACK, "/v1/models", "anything", False),
+        (Door.OUTSIDE, "/v1/models", "token", True),
+    ],
+)
+def test_who_passes_as_the_owner(door: Door, path: str, token: str | None, admin: bool) -> None:
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    principal = judge(knock(path=path, door=door, sent=headers), POLICY).principal
+    assert principal is not None
+    assert (principal.caller, principal.admin) == (OWNER, admin)
+
+
+def test_a_key_holder_from_outside_is_not_the_owner() -> None:
+    principal = judge(knock(door=Door.OUTSIDE, authorization=f"Bearer {KEY}"), POLICY).principal
+    assert principal is not None
+    assert principal.caller.startswith("key:")
+    assert not principal.admin
+
+
+@pytest.mark.parametrize(
+    ("door", "path", "token"),
+    [
+        (Door.LOOPBACK, "/api/models", None),
+        (Door.LOOPBACK, "/api/models", "wrong"),
+        (Door.LOOPBACK, "/api", None),
+        (Door.LOOPBACK, "/api/models", KEY),
+        (Door.LOOPBACK, "/api/status/x", None),
+        (Door.OUTSIDE, "/v1/models", None),
+        (Door.OUTSIDE, "/v1/models", "wrong"),
+        (Door.OUTSIDE, "/api/stop", KEY),
+        (Door.OUTSIDE, "/v1", None),
+    ],
+)
+def test_who_does_not_pass(door: Door, path: str, token: str | None) -> None:
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    with pytest.raises(Unauthorized):
+        judge(knock(path=path, door=door, sent=headers), POLICY)
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics", "/api/status", "/"])
+def test_status_is_open_to_whoever_may_knock(path: str) -> None:
+    assert judge(knock(path=path, door=Door.OUTSIDE), POLICY) == Admitted(None, None)
+
+
+def test_local_key_closes_v1_and_an_empty_admin_token_opens_nothing() -> None:
+    closed = POLICY._replace(local_key=True, keys=KeyRing(), admin_token="")
+    with pytest.raises(Unauthorized):
+        judge(knock(), closed)
+    for sent in ("Bearer ", "Bearer x", "Basic x"):
+        with pytest.raises(Unauthorized):
+            judge(knock(authorization=sent), closed)
+
+
+def test_the_control_socket_has_no_host_but_keeps_the_other_rules() -> None:
+    judge(knock(door=Door.CONTROL, host="whatever"), POLICY)
+    with pytest.raises(MeshnodeError):
+        judge(knock(door=Door.CONTROL, origin="https://evil.test"), POLICY)
