@@ -1,8 +1,8 @@
 """The nouns of meshnode: frozen records that every room shares. Pure.
 
 A client's request in any dialect becomes one :class:`GenerationRequest`; whatever answers it, near or far,
-gives one stream of :data:`meshnode.events.Event`. The vocabulary is whole from the start; what is not served yet is refused
-by name where a request enters (``api``), never dropped.
+gives one stream of :data:`meshnode.events.Event`. The vocabulary is whole from the start; what is not served yet is
+refused by name where a request enters (``api``), never dropped.
 
 Units: token counts are tokens of the model in question, times are seconds unless the name says otherwise.
 """
@@ -23,6 +23,9 @@ PeerId = NewType("PeerId", str)
 CallerId = NewType("CallerId", str)
 """Who asks, as the engine keys its prefix cache: ``owner``, or a principal or peer."""
 TokenId = NewType("TokenId", int)
+
+FIRST_TOKEN_S = 300.0
+"""How long a request that names no deadline waits for its first token."""
 
 OWNER = CallerId("owner")
 
@@ -248,8 +251,9 @@ class GenerationRequest(Record, frozen=True):
     """One request in no dialect.
 
     Exactly one of ``messages`` (rendered by the model's own chat template) and ``prompt`` (text or token ids,
-    taken as they are) is given. ``top_logprobs`` ``None`` means none are wanted. ``deadline_s`` is relative
-    to when the record was made. ``template_kwargs`` is JSON text handed to the chat template.
+    taken as they are) is given. ``top_logprobs`` ``None`` means none are wanted. ``deadline_s`` bounds the whole
+    answer, from when the record was made; without one only its first token is bounded (FIRST_TOKEN_S).
+    ``template_kwargs`` is JSON text handed to the chat template.
     """
 
     id: RequestId
@@ -273,7 +277,7 @@ class GenerationRequest(Record, frozen=True):
     service_class: ServiceClass = ServiceClass.OWNER
     privacy: Privacy = Privacy.STANDARD
     max_cost_uc: int | None = None
-    deadline_s: float = 300.0
+    deadline_s: float | None = None
     session: str | None = None
     continuation: Continuation | None = None
     cache_prompt: bool = True
@@ -297,6 +301,7 @@ class ModelCard(Record, frozen=True):
     layers: int = 0
     embedding_length: int = 0
     kv_bytes_per_token: int = 0
+    vocab_size: int = 0
     family: str = ""
     name: str = ""
     license: str = ""

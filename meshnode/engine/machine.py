@@ -1,0 +1,43 @@
+"""What this machine offers the engine, looked at once at start: never silently on the CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import trio
+
+from meshnode.domain import Record
+from meshnode.engine.hardware import detect, judge
+from meshnode.engine.probe import Probe, probe
+from meshnode.errors import AcceleratorUnusable
+
+
+class Machine(Record, frozen=True, kw_only=True):
+    """What the engine's library sees here; ``note`` is a sentence for the owner."""
+
+    probe: Probe
+    note: str | None = None
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether there is a GPU with memory of its own."""
+        return any(device.kind == "gpu" for device in self.probe.devices)
+
+    def free_memory(self) -> int:
+        """Bytes free for a model: of the largest GPU, or of the machine where there is none."""
+        gpus = [device.memory_free for device in self.probe.devices if device.kind == "gpu"]
+        return max(gpus) if gpus else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+NO_ENGINE = Machine(probe=Probe(backends=(), devices=(), gpu_offload=False))
+"""The machine of a node that runs no models."""
+
+
+async def look_around(environ: Mapping[str, str], *, cpu: bool) -> Machine:
+    """Ask the library for its devices. Raises AcceleratorUnusable where it would run on the CPU unasked."""
+    found = await probe(environ)
+    verdict = judge(await trio.to_thread.run_sync(detect), found.backends, found.devices, cpu=cpu)
+    if verdict.error:
+        raise AcceleratorUnusable(verdict.error, hint=verdict.hint)
+    return Machine(probe=found, note=verdict.note)

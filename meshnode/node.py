@@ -1,0 +1,380 @@
+"""The composition root: the only place where concrete things are built, nested so that shutdown is its reverse.
+
+    home and its lock › keys › database › library › engine pool › libp2p host › HTTP servers › the model
+
+Everything below is handed what it needs of the world: clocks, entropy, environment, processes, disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import structlog
+import trio
+
+from meshnode import __version__, observe
+from meshnode.api.app import create_app
+from meshnode.api.context import ApiContext, NodeFacts
+from meshnode.api.server import Timing, serve
+from meshnode.config import EngineSettings, Settings
+from meshnode.domain import ModelCard, Record
+from meshnode.engine.machine import NO_ENGINE, Machine, look_around
+from meshnode.engine.pipe import EngineInfo, Load
+from meshnode.engine.pool import Pool, PoolLimits, open_pool
+from meshnode.engine.process import worker_spawner
+from meshnode.engine.runner import Engine, WorkerLimits, open_worker
+from meshnode.errors import MeshnodeError, ModelFailed, ModelNotFound
+from meshnode.gateway.admission import Admission
+from meshnode.gateway.credentials import new_admin_token, read_key_file
+from meshnode.gateway.turnstile import Turnstile
+from meshnode.identity import Identity, load_or_create
+from meshnode.mesh.dispatch import LocalDispatcher
+from meshnode.models.catalogue import best_for
+from meshnode.models.fetch import reachable
+from meshnode.models.library import Library, open_library
+from meshnode.models.pull import PullProgress
+from meshnode.net.host import Host, open_host
+from meshnode.net.psk import read_network_key
+from meshnode.observe import Metrics
+from meshnode.storage.database import open_threaded
+from meshnode.storage.facts import Facts
+from meshnode.storage.home import CONTROL_SOCKET, DATABASE_FILE, lock, prepare
+
+LAG_EVERY_S = 0.25
+"""How often the canary sleeps to see how late it is woken."""
+FILES_OF_OUR_OWN = 1024
+"""Descriptors kept for peers, workers, files and the database beside the API's connections."""
+STOP_GRACE_S = 5.0
+"""What clean-up may take after the drain's deadline, before everything is cancelled."""
+HUB_PATIENCE_S = 1.5
+"""How long a start waits to learn whether the hub can be reached."""
+
+
+class ReadyModel(Record, frozen=True, kw_only=True):
+    """A model that answers, as loading it found it; ``decode_tps`` is tokens per second."""
+
+    id: str
+    parameters: int
+    context_length: int
+    layers: int
+    gpu_layers: int
+    devices: tuple[str, ...]
+    decode_tps: float
+
+
+class Ready(Record, frozen=True, kw_only=True):
+    """A started node. ``api`` holds base URLs ending in ``/v1``; ``notes`` are sentences for its owner."""
+
+    api: tuple[str, ...]
+    models: tuple[ReadyModel, ...]
+    peer_id: str
+    addresses: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Say(Record, frozen=True, kw_only=True):
+    """Whom a start talks to: ``ready`` is called once, ``progress`` while the default model is fetched."""
+
+    ready: Callable[[Ready], None]
+    progress: Callable[[PullProgress], None]
+
+
+def run(settings: Settings, *, on_ready: Callable[[Ready], None], on_progress: Callable[[PullProgress], None]) -> int:
+    """Run a node until SIGTERM, Ctrl-C or ``meshnode stop``; gives the exit status.
+
+    Raises OwnerError (perhaps in an exception group) when the node cannot start.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold prompts
+    _allow_connections(settings.api.max_connections)
+    observe.configure_logging(settings.log, sys.stderr)
+    return trio.run(_life, settings, Say(ready=on_ready, progress=on_progress))
+
+
+def _allow_connections(wanted: int) -> None:
+    """Many systems allow a process 256 or 1,024 files unless it asks; each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = 2 * wanted + FILES_OF_OUR_OWN
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        with contextlib.suppress(ValueError, OSError):  # some systems allow less than they say
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE, (enough if hard == resource.RLIM_INFINITY else min(enough, hard), hard)
+            )
+
+
+async def _life(settings: Settings, say: Say) -> int:
+    """Open the node, stay until asked to stop, then drain within the deadline; a second signal cancels."""
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        scope = nursery.cancel_scope
+        await nursery.start(_watch_signals, stop, scope)
+        async with open_node(settings, stop, say):
+            await stop.wait()
+            scope.deadline = trio.current_time() + settings.stop_deadline_s + STOP_GRACE_S
+        scope.cancel()
+    return 0
+
+
+async def _watch_signals(
+    stop: trio.Event, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            structlog.get_logger().info("stopping", signal=signal.Signals(number).name, again=stop.is_set())
+            if stop.is_set():
+                scope.cancel()
+            stop.set()
+
+
+# --- the node, from the ground up -----------------------------------------------------------------
+
+
+@asynccontextmanager
+async def open_node(settings: Settings, stop: trio.Event, say: Say) -> AsyncIterator[None]:
+    """A node whose models answer; whoever sets ``stop`` asks it to end. Raises OwnerError when it cannot start."""
+    home = prepare(settings.home)
+    with lock(home):
+        identity = load_or_create(home, os.urandom)
+        async with open_threaded(home / DATABASE_FILE) as database:
+            facts = Facts(database, time.time)
+            async with (
+                _noted(facts, identity),
+                _open_parts(settings, home, identity, facts, stop) as node,
+                node.answering(),
+            ):
+                await node.start(say)
+                yield
+
+
+@asynccontextmanager
+async def _noted(facts: Facts, identity: Identity) -> AsyncIterator[None]:
+    """The node's life as facts: it started, it stopped."""
+    started = trio.current_time()
+    await facts.append("node_started", {"version": __version__, "peer_id": identity.peer_id})
+    reason = "failed"
+    try:
+        yield
+        reason = "asked"
+    finally:
+        with trio.CancelScope(shield=True):
+            uptime = trio.current_time() - started
+            await facts.append("node_stopped", {"reason": reason, "uptime_s": uptime})
+
+
+@asynccontextmanager
+async def _open_parts(
+    settings: Settings, home: Path, identity: Identity, facts: Facts, stop: trio.Event
+) -> AsyncIterator[_Node]:
+    """Library, engines and host, each of which closes when the block is left, last opened first."""
+    metrics = Metrics()
+    machine = await look_around(os.environ, cpu=settings.engine.cpu) if settings.engine.enabled else NO_ENGINE
+    async with (
+        open_library(
+            home,
+            environ=os.environ,
+            user_home=Path.home(),
+            now=time.time,
+            python=sys.executable,
+            default=settings.engine.model,
+            aliases=settings.aliases,
+            hub=settings.hub,
+            note=facts.note,
+        ) as library,
+        open_pool(
+            partial(_open_engine, settings.engine, facts),
+            metrics=metrics,
+            entropy=_random64,
+            limits=PoolLimits(max_loaded=settings.engine.max_loaded, max_queued=settings.api.max_queued),
+        ) as pool,
+        open_host(identity, settings.net.listen, psk=read_network_key(settings.net.private_network)) as host,
+    ):
+        yield _Node(settings, home, stop, library, pool, host, metrics, machine)
+
+
+@asynccontextmanager
+async def _open_engine(
+    settings: EngineSettings, facts: Facts, card: ModelCard, progress: Callable[[float], None]
+) -> AsyncIterator[Engine]:
+    """One worker with one model, and what befalls it as facts."""
+    load = Load(
+        path=card.path,
+        n_ctx=settings.context,
+        n_seq_max=settings.slots,
+        n_batch=settings.batch,
+        threads=settings.threads,
+        threads_batch=settings.threads_batch,
+        gpu_layers=0 if settings.cpu else settings.gpu_layers,
+    )
+    limits = WorkerLimits(load_timeout_s=settings.load_timeout_s)
+    try:
+        async with open_worker(load, spawn=worker_spawner(os.environ), limits=limits, progress=progress) as engine:
+            await facts.note("model_loaded", {"model": card.id, "load_s": engine.info.load_s})
+            try:
+                yield engine
+            finally:
+                if engine.dead:
+                    with trio.CancelScope(shield=True):
+                        await facts.note("worker_died", {"model": card.id})
+    except ModelFailed as error:
+        await facts.note("model_failed", {"model": card.id, "code": error.code})
+        raise
+
+
+def _random64() -> int:
+    return int.from_bytes(os.urandom(8), "big")
+
+
+# --- the running node -------------------------------------------------------------------------------
+
+
+class _Node:
+    """The opened parts, and what is done with them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        home: Path,
+        stop: trio.Event,
+        library: Library,
+        pool: Pool,
+        host: Host,
+        metrics: Metrics,
+        machine: Machine,
+    ) -> None:
+        self._settings = settings
+        self._home = home
+        self._stop = stop
+        self._library = library
+        self._pool = pool
+        self._host = host
+        self._metrics = metrics
+        self._machine = machine
+        self._urls: tuple[str, ...] = ()
+
+    @asynccontextmanager
+    async def answering(self) -> AsyncIterator[None]:
+        """The HTTP servers are up; at the end, answers under way are closed before the connections are."""
+        serve_api = partial(
+            serve,
+            create_app(self._context()),
+            self._settings.api,
+            control_socket=self._home / CONTROL_SOCKET,
+            draining=self._stop,
+            timing=Timing(graceful_s=self._settings.stop_deadline_s),
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_canary, self._metrics)
+            async with trio.open_nursery() as server:
+                bound = await server.start(serve_api)
+                self._urls = bound.urls
+                yield
+                self._stop.set()
+                await self._pool.drain()
+            nursery.cancel_scope.cancel()
+
+    def _context(self) -> ApiContext:
+        dispatcher = LocalDispatcher(self._library, self._pool, self._metrics, node=self._host.peer_id)
+        api = self._settings.api
+        return ApiContext(
+            settings=api,
+            dispatcher=dispatcher,
+            library=self._library,
+            pool=self._pool,
+            metrics=self._metrics,
+            facts=self._facts(),
+            turnstile=Turnstile(Admission(max_generating=api.max_generating, max_queued=api.max_queued)),
+            admin_token=new_admin_token(self._home, os.urandom),
+            entropy=os.urandom,
+            clock=trio.current_time,
+            wall_clock=time.time,
+            stop=self._stop.set,
+            draining=self._stop,
+            keys=read_key_file(api.key_file),
+        )
+
+    def _facts(self) -> NodeFacts:
+        return NodeFacts(
+            version=__version__,
+            peer_id=self._host.peer_id,
+            home=self._home,
+            started=trio.current_time(),
+            addresses=lambda: self._host.addresses,
+            api_urls=lambda: self._urls,
+            devices=lambda: self._machine.probe.devices,
+            backends=lambda: self._machine.probe.backends,
+        )
+
+    async def start(self, say: Say) -> None:
+        """Load the first model, and say that the node is ready; gives up quietly when asked to stop meanwhile."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._until_stop, nursery.cancel_scope)
+            notes = [note for note in (self._machine.note,) if note]
+            models: list[ReadyModel] = []
+            if self._settings.engine.enabled:
+                notes += await self._first_model(say, models)
+                notes.append(await self._hub_note())
+            ready = Ready(
+                api=self._urls,
+                models=tuple(models),
+                peer_id=self._host.peer_id,
+                addresses=self._host.addresses,
+                notes=tuple(notes),
+            )
+            say.ready(ready)
+            nursery.cancel_scope.cancel()
+
+    async def _until_stop(self, scope: trio.CancelScope) -> None:
+        await self._stop.wait()
+        scope.cancel()
+
+    async def _first_model(self, say: Say, models: list[ReadyModel]) -> list[str]:
+        """Fetch the default model into an empty home, and load; what goes wrong is a note: the node runs on."""
+        try:
+            if not self._library.cards():
+                async with self._library.pull("default") as pulling:
+                    async for progress in pulling:
+                        say.progress(progress)
+            card = self._library.resolve(None)
+            models.append(_ready_model(card, await self._pool.load(card)))
+        except ModelNotFound:
+            raise
+        except MeshnodeError as error:
+            return [f"No model is loaded: {error}"]
+        return []
+
+    async def _hub_note(self) -> str:
+        """What else could be run here, where it can be had."""
+        best = best_for(self._machine.free_memory(), accelerated=self._machine.accelerated)
+        with trio.move_on_after(HUB_PATIENCE_S):
+            if best is not None and await reachable(self._settings.hub):
+                return f"A better model fits this machine: meshnode pull {best.source} ({best.good_for})."
+        return f"The model hub {self._settings.hub} cannot be reached from here: no other model is suggested."
+
+
+def _ready_model(card: ModelCard, info: EngineInfo) -> ReadyModel:
+    return ReadyModel(
+        id=card.id,
+        parameters=info.n_params,
+        context_length=info.n_ctx,
+        layers=info.n_layers,
+        gpu_layers=info.gpu_layers,
+        devices=info.used_devices,
+        decode_tps=info.decode_tps,
+    )
+
+
+async def _canary(metrics: Metrics) -> None:
+    """Measure how late the event loop wakes a task: what every answer of this node is delayed by."""
+    while True:
+        due = trio.current_time() + LAG_EVERY_S
+        await trio.sleep_until(due)
+        metrics.loop_lag.observe(trio.current_time() - due)

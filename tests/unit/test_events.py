@@ -1,0 +1,61 @@
+"""Every kind of event travels and comes back as what it was."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import msgspec
+import pytest
+
+from meshnode.domain import FinishReason
+from meshnode.events import (
+    ChoiceFinished,
+    EmbeddingResult,
+    Event,
+    Failed,
+    Finished,
+    Heartbeat,
+    Loading,
+    Prefilling,
+    Queued,
+    ReasoningDelta,
+    RefusalDelta,
+    RerankResult,
+    Resumed,
+    Started,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    ToolCallStarted,
+    Usage,
+)
+
+ONE_OF_EACH: list[Event] = [
+    Queued(3, estimate_s=1.5),
+    Loading(0.5),
+    Prefilling(10, 20),
+    Started(20, cached_tokens=4, seed=2**64 - 1),
+    TextDelta("é", token_ids=(1, 2), logprobs=(TokenLogprob(token_id=1, token=b"\xc3", logprob=-0.5),)),
+    ReasoningDelta("hm"),
+    RefusalDelta("no"),
+    ToolCallStarted(0, "call_1", "f"),
+    ToolCallDelta(0, '{"a"'),
+    EmbeddingResult(0, b"\0" * 8),
+    RerankResult(1, 0.5),
+    Heartbeat(),
+    Resumed(12, node="peer", reason="died"),
+    ChoiceFinished(FinishReason.STOP, stop="\n"),
+    Finished(Usage(prompt_tokens=20, completion_tokens=2)),
+    Failed("worker_died", "it died.", retry_after_s=1.0),
+]
+
+
+def test_there_is_an_example_of_each_kind() -> None:
+    assert {type(event) for event in ONE_OF_EACH} == set(get_args(Event))
+
+
+@pytest.mark.parametrize("event", ONE_OF_EACH, ids=lambda event: type(event).__name__)
+def test_an_event_comes_back_as_what_it_was(event: Event) -> None:
+    back = msgspec.msgpack.decode(msgspec.msgpack.encode(event), type=Event)
+    assert back == event
+    assert type(back) is type(event)
