@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import resource
 import signal
 import sys
@@ -43,6 +44,7 @@ from meshnode.models.fetch import reachable
 from meshnode.models.library import Library, open_library
 from meshnode.models.pull import PullProgress
 from meshnode.net.host import Host, open_host
+from meshnode.net.join import keep_connected
 from meshnode.net.psk import read_network_key
 from meshnode.observe import Metrics
 from meshnode.storage.database import open_threaded
@@ -273,6 +275,7 @@ class _Node:
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_canary, self._metrics)
+            nursery.start_soon(keep_connected, self._host, self._settings.net.join, random.random)
             async with trio.open_nursery() as server:
                 bound = await server.start(serve_api)
                 self._urls = bound.urls

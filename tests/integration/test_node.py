@@ -363,3 +363,16 @@ async def test_a_laptop_that_slept_goes_on_where_it_was(own: Node) -> None:
 
 def _state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+# --- peers --------------------------------------------------------------------------------------
+
+
+async def test_a_node_that_is_told_to_join_another_connects_to_it(shared: Node, tmp_path: Path) -> None:
+    address = shared.status()["addresses"][0]
+    with running_node(tmp_path / "home", "--no-engine", "--join", address) as guest:
+        await until(lambda: "peer_connected" in guest.log)
+
+
+def test_a_wrong_address_to_join_is_named(tmp_path: Path) -> None:
+    assert "/p2p/" in _refused(tmp_path / "home", "--no-engine", "--join", "/ip4/127.0.0.1/tcp/9", code=10)
