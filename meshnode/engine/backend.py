@@ -56,7 +56,10 @@ class Backend(Protocol):
         """Text of the end-of-sequence token ('' if none)."""
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        """Token ids of ``text``; ``add_special`` adds BOS/EOS as the model wants, ``parse_special`` reads control tokens."""
+        """Token ids of ``text``.
+
+        ``add_special`` adds BOS and EOS as the model wants; ``parse_special`` reads control tokens.
+        """
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """Bytes of one token, perhaps half a character; control tokens are b'' unless ``special``."""

@@ -35,10 +35,10 @@ class Answer(Protocol):
 
 
 class Dispatcher(Protocol):
-    """Carries out requests.
+    """Carries out requests."""
 
-    ``open`` raises a RequestError or ServingError when nothing can take the request; leaving the block frees
-    the engine's slot within one step, whether or not the answer was whole.
-    """
+    def open(self, request: GenerationRequest) -> AbstractAsyncContextManager[Answer]:
+        """Begin one answer. Raises a RequestError or ServingError when nothing can take the request.
 
-    def open(self, request: GenerationRequest) -> AbstractAsyncContextManager[Answer]: ...
+        Leaving the block frees the engine's slot within one step, whether or not the answer was whole.
+        """

@@ -1,0 +1,144 @@
+"""From a request to a sequence: what this engine refuses, by name, and how the rest becomes tokens.
+
+Everything here runs once per request, between two steps. Nothing that a request holds may raise anything but a
+MeshnodeError; what does is a defect, and is turned into one by the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from meshnode.domain import (
+    AudioPart,
+    FilePart,
+    GenerationRequest,
+    ImagePart,
+    Kind,
+    ToolMode,
+)
+from meshnode.engine.backend import Backend
+from meshnode.engine.generation import Generation
+from meshnode.engine.pipe import Submit
+from meshnode.engine.sampling import Sampler
+from meshnode.engine.sequence import TokenSequence
+from meshnode.engine.templates import ChatTemplate
+from meshnode.errors import ContextLengthExceeded, InvalidField, UnsupportedParameter
+
+_SEED_MASK = 2**64 - 1
+_LONG = 2**20
+"""Characters from which on a text is looked at before it is tokenised, which takes a second for every few million."""
+
+
+class Admission:
+    """Makes a :class:`Generation` of each request to one backend."""
+
+    def __init__(self, backend: Backend, template: ChatTemplate, *, entropy: Callable[[], int]) -> None:
+        self._backend = backend
+        self._template = template
+        self._entropy = entropy
+        self._longest: int | None = None
+        info = backend.info
+        self.limit = min(info.n_ctx, info.n_ctx_train) if info.n_ctx_train > 0 else info.n_ctx
+        """Tokens that a prompt and its answer may have together."""
+
+    def admit(self, submit: Submit, now: float) -> Generation:
+        """Refuse or tokenise. Raises a RequestError; nothing is kept of a request that is refused."""
+        request = submit.request
+        refuse_unsupported(request)
+        self._check_token_ids(request)
+        tokens = self._tokens(request)
+        self._check_length(request, len(tokens))
+        sequence = TokenSequence(
+            submit.number,
+            tokens,
+            limit=self.limit,
+            stopping=request.stopping,
+            credit=submit.credit,
+            service_class=request.service_class,
+        )
+        wanted = request.sampling.seed
+        seed = (self._entropy() if wanted is None else wanted) & _SEED_MASK
+        sampler = Sampler(request.sampling, seed=seed, choice=0, prompt=tokens)
+        return Generation(sequence, sampler, seed=seed, piece=self._backend.piece, now=now)
+
+    def _tokens(self, request: GenerationRequest) -> list[int]:
+        if isinstance(request.prompt, tuple):
+            tokens = list(request.prompt)
+        elif request.prompt is not None:
+            tokens = self._tokenize(request.prompt, "prompt")
+        else:
+            tokens = self._tokenize(self._template.render(request), "messages")
+        if not tokens:
+            raise InvalidField("the prompt is empty.", hint="Send at least one token.", param="prompt")
+        return tokens
+
+    def _tokenize(self, text: str, param: str) -> list[int]:
+        """Tokens of a text, with the special tokens the model wants, which a template may have written already."""
+        self._check_size(text, param)
+        tokens = self._backend.tokenize(text, add_special=True, parse_special=True)
+        bos = self._backend.tokenize(self._backend.bos_text, add_special=False, parse_special=True)
+        if len(bos) == 1 and tokens[:2] == bos * 2:
+            del tokens[0]
+        return tokens or bos[:1]
+
+    def _check_token_ids(self, request: GenerationRequest) -> None:
+        """Raises InvalidField where a token id is none of this model's."""
+        given = {
+            "prompt": request.prompt if isinstance(request.prompt, tuple) else (),
+            "stop_token_ids": request.stopping.stop_token_ids,
+            "logit_bias": tuple(token for token, _ in request.sampling.logit_bias),
+        }
+        known = range(self._backend.info.n_vocab)
+        for param, tokens in given.items():
+            stranger = next((token for token in tokens if token not in known), None)
+            if stranger is not None:
+                hint = f"Use token ids from 0 to {known[-1]}."
+                raise InvalidField(f"{param} has {stranger}, which is no token of this model.", hint=hint, param=param)
+
+    def _check_size(self, text: str, param: str) -> None:
+        """Refuse a text that cannot fit however it is cut: to tokenise it would keep everybody waiting."""
+        if len(text) > _LONG and (least := -(-len(text) // self._longest_piece())) >= self.limit:
+            raise self._too_long(f"at least {least}", "", param)
+
+    def _longest_piece(self) -> int:
+        """Bytes of the model's longest token; looked up when first needed."""
+        if self._longest is None:
+            pieces = (self._backend.piece(token, special=True) for token in range(self._backend.info.n_vocab))
+            self._longest = max(1, *map(len, pieces))
+        return self._longest
+
+    def _check_length(self, request: GenerationRequest, length: int) -> None:
+        least = max(1, request.stopping.min_tokens)
+        if length + least > self.limit:
+            wanted = f" and at least {least} of answer" if least > 1 else ""
+            raise self._too_long(str(length), wanted, "messages" if request.prompt is None else "prompt")
+
+    def _too_long(self, length: str, wanted: str, param: str) -> ContextLengthExceeded:
+        return ContextLengthExceeded(
+            f"the prompt has {length} tokens{wanted}; the model's context here is {self.limit}, answer included.",
+            hint="Shorten the conversation, or load the model with a larger context.",
+            param=param,
+        )
+
+
+def refuse_unsupported(request: GenerationRequest) -> None:
+    """Raises UnsupportedParameter or InvalidField, naming the field this engine cannot honour."""
+    refused = {
+        "kind": request.kind is not Kind.GENERATE,
+        "n": request.choices != 1,
+        "tools": bool(request.tools) and request.tool_choice.mode is not ToolMode.NONE,
+        "tool_choice": request.tool_choice.mode is ToolMode.REQUIRED,
+        "response_format": request.constraint is not None,
+        "logprobs": request.top_logprobs is not None,
+        "suffix": request.suffix is not None,
+        "echo": request.echo,
+        "continuation": request.continuation is not None,
+    }
+    for param, present in refused.items():
+        if present:
+            raise UnsupportedParameter(f"{param} is not supported by this engine.", hint="Leave it out.", param=param)
+    media = (ImagePart, AudioPart, FilePart)
+    if any(isinstance(part, media) for message in request.messages for part in message.parts):
+        raise UnsupportedParameter("this engine takes text only.", hint="Send text parts.", param="messages")
+    if (request.prompt is None) == (not request.messages):
+        raise InvalidField("exactly one of messages and prompt must be given.", param="messages")

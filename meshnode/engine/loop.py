@@ -1,0 +1,291 @@
+"""The engine's step: schedule, run, commit. Synchronous; the same code in the worker process and in simulations.
+
+*Schedule* decides what to compute (pure), *run* is the one call into the backend, *commit* draws tokens and makes
+events. Messages are handled between steps. What goes wrong with one request closes that request and no other.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from meshnode.domain import FinishReason
+from meshnode.engine.admit import Admission
+from meshnode.engine.backend import Aborted, Backend, NoSpace, Row
+from meshnode.engine.budget import StepBudget
+from meshnode.engine.generation import Generation, failed
+from meshnode.engine.pipe import Cancel, Gauge, Grant, Step, Submit
+from meshnode.engine.scheduler import Chunk, QueueFullError, Scheduler
+from meshnode.engine.sequence import Ending, TokenSequence
+from meshnode.engine.templates import ChatTemplate
+from meshnode.errors import InternalFault, MeshnodeError, Overloaded
+from meshnode.events import Event
+
+
+class _Work(NamedTuple):
+    """Tokens a batch computed: of answers, and of prompts."""
+
+    decoded: int
+    prefilled: int
+
+
+_NOTHING = _Work(0, 0)
+
+
+def _rows(chunks: Iterable[Chunk]) -> list[Row]:
+    """The batch of a plan, in its order; the last row of a chunk that completes its sequence gives logits."""
+    rows: list[Row] = []
+    for sequence, length, last in chunks:
+        slot, start = sequence.slot, sequence.computed
+        assert slot is not None, "only sequences with a slot are planned"
+        tokens = sequence.tokens[start : start + length]
+        rows += [Row(slot, token, start + offset, False) for offset, token in enumerate(tokens)]
+        if last:
+            rows[-1] = rows[-1]._replace(logits=True)
+    return rows
+
+
+def _silent(_: str) -> None:
+    """Nobody wants to hear of defects."""
+
+
+class Loop:
+    """Requests in, steps out, over one backend.
+
+    ``clock`` is monotonic seconds, ``entropy`` gives 64 bits for requests without a seed, ``now`` is the wall clock
+    that templates may show. ``step_tokens`` bounds the rows of a step. ``complain`` hears of defects: where, never
+    with what content.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        clock: Callable[[], float],
+        entropy: Callable[[], int],
+        now: Callable[[], datetime],
+        step_tokens: int = 512,
+        queue_limit: int = 1024,
+        prefill_tps: float = 0.0,
+        complain: Callable[[str], None] = _silent,
+    ) -> None:
+        info = backend.info
+        template = ChatTemplate(backend.chat_template, bos=backend.bos_text, eos=backend.eos_text, now=now)
+        self._backend = backend
+        self._clock = clock
+        self._complain = complain
+        self._admission = Admission(backend, template, entropy=entropy)
+        self._scheduler = Scheduler(slots=info.n_seq_max, cells=info.n_ctx, queue_limit=queue_limit)
+        self._budget = StepBudget(max(step_tokens, info.n_seq_max + 1), prefill_tps=prefill_tps)
+        self._generations: dict[int, Generation] = {}
+        self._events: list[tuple[int, Event]] = []
+        self._queue_changed = False
+        self._chunks: tuple[Chunk, ...] = ()
+        self._end_tokens: tuple[int, ...] | None = None
+
+    # --- messages -----------------------------------------------------------------------------
+
+    def handle(self, message: Submit | Grant | Cancel) -> None:
+        """Take one message. Refusals become events of the next step; numbers that are not known are ignored."""
+        if isinstance(message, Submit):
+            self._submit(message)
+        elif (generation := self._generations.get(message.number)) is None:
+            return
+        elif isinstance(message, Grant):
+            generation.sequence.grant(message.tokens)
+        else:
+            self._queue_changed |= generation.sequence.slot is None
+            self._release(generation)
+            self._events = [event for event in self._events if event[0] != message.number]
+
+    def prefilling(self, number: int) -> bool:
+        """Whether the step under way computes more than one token of the request."""
+        return any(chunk.sequence.number == number and chunk.length > 1 for chunk in self._chunks)
+
+    def _submit(self, message: Submit) -> None:
+        try:
+            now = self._clock()
+            generation = self._admission.admit(message, now)
+            if (ending := generation.sequence.starved()) is not None:
+                self._say(message.number, generation.admit(now))
+                self._say(message.number, generation.end(ending, now))
+                return
+            self._scheduler.submit(generation.sequence)
+        except QueueFullError:
+            waiting = len(self._scheduler.waiting)
+            error = Overloaded(f"{waiting} requests wait already.", hint="Try again later.", retry_after_s=5.0)
+            self._events.append((message.number, failed(error)))
+        except Exception as error:
+            self._refuse(message.number, error)
+        else:
+            self._generations[message.number] = generation
+            self._queue_changed = True
+
+    # --- steps --------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Nothing could be computed or said now: no requests, or all wait for credit or for those who do."""
+        return not (self._events or self._queue_changed or self._scheduler.runnable)
+
+    @property
+    def limit(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        return self._admission.limit
+
+    def gauge(self) -> Gauge:
+        """The scheduler's state between two steps."""
+        scheduler = self._scheduler
+        return Gauge(
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            kv_used=scheduler.used,
+            kv_total=scheduler.cells,
+        )
+
+    def step(self) -> Step | None:
+        """One engine step, or only the events there are to report; ``None`` when there was nothing to do or say."""
+        began = self._clock()
+        plan = self._scheduler.plan(lambda decoding: self._budget.tokens(decoding=decoding), began)
+        for slot in plan.freed:
+            self._backend.remove(slot)
+        for sequence in plan.admitted:
+            self._say(sequence.number, self._generations[sequence.number].admit(began))
+        work = self._run(plan.chunks) if plan.chunks else _NOTHING
+        if self._queue_changed or plan.admitted or plan.freed:
+            self._announce_queue()
+        if not (self._events or plan.chunks):
+            return None
+        events, self._events = tuple(self._events), []
+        return Step(
+            events=events,
+            gauge=self.gauge(),
+            step_ms=1000 * (self._clock() - began),
+            decoded=work.decoded,
+            prefilled=work.prefilled,
+        )
+
+    def _run(self, chunks: tuple[Chunk, ...]) -> _Work:
+        """Compute and commit."""
+        began = self._clock()
+        self._chunks = chunks
+        try:
+            self._backend.decode(_rows(chunks))
+        except NoSpace:
+            return self._give_way(chunks)
+        except Aborted:
+            return self._cut_back(chunks)
+        except Exception as error:
+            self._cut_back(chunks)
+            return self._run_apart(chunks, error)
+        finally:
+            self._chunks = ()
+        now = self._clock()
+        work = _Work(
+            decoded=sum(1 for chunk in chunks if chunk.sequence.decoding),
+            prefilled=sum(chunk.length for chunk in chunks if not chunk.sequence.decoding),
+        )
+        self._budget.observe(work.prefilled, now - began)
+        self._commit(chunks, now)
+        return work
+
+    def _commit(self, chunks: Iterable[Chunk], now: float) -> None:
+        """Book what was computed, and draw the next token of each sequence whose output is there."""
+        row = -1
+        for chunk in chunks:
+            row += chunk.length
+            sequence = chunk.sequence
+            generation = self._generations[sequence.number]
+            try:
+                if not sequence.decoding:
+                    self._say(sequence.number, generation.prefill(sequence.computed, sequence.computed + chunk.length))
+                sequence.advance(chunk.length)
+                if chunk.last:
+                    self._draw(generation, row, now)
+            except Exception as error:
+                self._fail(generation, error)
+
+    def _draw(self, generation: Generation, row: int, now: float) -> None:
+        sequence = generation.sequence
+        banned = self._banned(sequence) if sequence.bans_ending() else ()
+        token = generation.sampler.draw(self._backend.logits(row), sequence.output_length, banned=banned)
+        generation.sampler.accept(token)
+        ending = sequence.accept(token, ends_generation=self._backend.ends_generation(token))
+        self._say(sequence.number, generation.take(token, ending, now))
+        if generation.closed:
+            self._release(generation)
+
+    def _banned(self, sequence: TokenSequence) -> tuple[int, ...]:
+        """Tokens that must not come next: the end tokens, and the caller's own while too few came."""
+        if self._end_tokens is None:
+            every = range(self._backend.info.n_vocab)
+            self._end_tokens = tuple(token for token in every if self._backend.ends_generation(token))
+        stops = sequence.stopping.stop_token_ids
+        if sequence.bans_stop_ids():
+            return (*self._end_tokens, *stops)
+        return tuple(token for token in self._end_tokens if token not in stops)
+
+    # --- what can go wrong --------------------------------------------------------------------
+
+    def _cut_back(self, chunks: Iterable[Chunk]) -> _Work:
+        """Forget what a batch that was broken off may have left of these sequences."""
+        for sequence, _, _ in chunks:
+            if sequence.slot is not None and not self._backend.remove(sequence.slot, sequence.computed):
+                self._backend.remove(sequence.slot)  # a memory that cannot be cut is computed again
+                sequence.rewind()
+        return _NOTHING
+
+    def _give_way(self, chunks: tuple[Chunk, ...]) -> _Work:
+        """The backend has fewer cells than were counted: the next plan makes do with less, or the only one ends."""
+        if self._scheduler.tighten(sum(chunk.length for chunk in chunks)):
+            return _NOTHING
+        generation = self._generations[chunks[0].sequence.number]
+        if generation.sequence.output_length:
+            self._say(generation.sequence.number, generation.end(Ending(FinishReason.LENGTH), self._clock()))
+            self._release(generation)
+        else:
+            self._fail(generation, Overloaded("the model's memory is full.", hint="Shorten the prompt."))
+        return _NOTHING
+
+    def _run_apart(self, chunks: tuple[Chunk, ...], error: Exception) -> _Work:
+        """A batch failed: run its sequences one by one, so that only those fail that fail alone."""
+        if len(chunks) == 1:
+            self._fail(self._generations[chunks[0].sequence.number], error)
+            return _NOTHING
+        done = _NOTHING
+        for sequence, length, _ in chunks:
+            if sequence.slot is not None:
+                some = min(length, sequence.pending)
+                work = self._run((Chunk(sequence, some, some == sequence.pending),))
+                done = _Work(done.decoded + work.decoded, done.prefilled + work.prefilled)
+        return done
+
+    def _fail(self, generation: Generation, error: Exception) -> None:
+        self._release(generation)
+        self._refuse(generation.sequence.number, error)
+
+    def _refuse(self, number: int, error: Exception) -> None:
+        """Close a request with an error; one that was not raised on purpose is a defect, and says where it is."""
+        if not isinstance(error, MeshnodeError):
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            self._complain(f"{type(error).__name__} at {place.filename}:{place.lineno}")
+            error = InternalFault("the engine failed on this request.", hint="The log of the model says where.")
+        self._events.append((number, failed(error)))
+
+    # --- book-keeping -------------------------------------------------------------------------
+
+    def _release(self, generation: Generation) -> None:
+        slot = self._scheduler.release(generation.sequence)
+        if slot is not None:
+            self._backend.remove(slot)
+        self._generations.pop(generation.sequence.number, None)
+
+    def _say(self, number: int, events: Iterable[Event]) -> None:
+        self._events += [(number, event) for event in events]
+
+    def _announce_queue(self) -> None:
+        self._queue_changed = False
+        for position, sequence in enumerate(self._scheduler.waiting, 1):
+            self._say(sequence.number, self._generations[sequence.number].queue(position))

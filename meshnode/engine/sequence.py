@@ -1,0 +1,117 @@
+"""The token state of one request: what is known, what is computed, what is left to spend, and when it ends. Pure.
+
+A sequence is *prefilling* while more than its newest token is missing from the KV cache, and *decoding* when
+only that one is. Being pre-empted throws the cache away, not the tokens: the sequence prefills again, prompt and
+answer alike, and goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from meshnode.domain import FinishReason, ServiceClass, Stopping
+from meshnode.engine.pipe import UNLIMITED
+
+
+class Ending(NamedTuple):
+    """Why a sequence is over; ``token`` is the one that ended it and whose text is not part of the answer."""
+
+    reason: FinishReason
+    token: int | None = None
+
+
+class TokenSequence:
+    """Tokens and credit of request ``number``.
+
+    ``limit`` bounds prompt and answer together (tokens). ``credit`` counts positions that may be computed for
+    the first time; recomputing what pre-emption threw away is not charged again.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        prompt: Sequence[int],
+        *,
+        limit: int,
+        stopping: Stopping,
+        credit: int = UNLIMITED,
+        service_class: ServiceClass = ServiceClass.OWNER,
+    ) -> None:
+        self.number = number
+        self.tokens = list(prompt)
+        self.prompt_length = len(self.tokens)
+        self.limit = limit
+        self.stopping = stopping
+        self.credit = credit
+        self.service_class = service_class
+        self.slot: int | None = None
+        self.computed = 0
+        """Positions in the KV cache; the next one to compute."""
+        self.charged = 0
+        """Positions paid for: the most that were ever computed."""
+        self.stalled_at: float | None = None
+        """Since when it has been waiting for credit, while it holds a slot."""
+        self._stop_ids = frozenset(stopping.stop_token_ids)
+
+    @property
+    def output_length(self) -> int:
+        """Tokens of the answer so far."""
+        return len(self.tokens) - self.prompt_length
+
+    @property
+    def pending(self) -> int:
+        """Known tokens whose positions are not computed."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def decoding(self) -> bool:
+        """Whether only the newest token is missing from the cache, and it is one of the answer."""
+        return self.pending == 1 and self.output_length > 0
+
+    @property
+    def allowance(self) -> int:
+        """How many pending positions may be computed now, credit considered."""
+        if self.credit == UNLIMITED:
+            return self.pending
+        return min(self.pending, self.charged - self.computed + self.credit)
+
+    def grant(self, tokens: int) -> None:
+        """Allow ``tokens`` more positions; nothing to an ungated sequence."""
+        if self.credit != UNLIMITED:
+            self.credit += max(0, tokens)
+            self.stalled_at = None
+
+    def advance(self, count: int) -> None:
+        """``count`` pending positions are in the cache now; the new ones among them are paid for."""
+        self.computed += count
+        fresh = max(0, self.computed - self.charged)
+        self.charged += fresh
+        if self.credit != UNLIMITED:
+            self.credit -= fresh
+
+    def rewind(self, position: int = 0) -> None:
+        """The cache holds only the positions before ``position`` any more."""
+        self.computed = min(self.computed, position)
+
+    def bans_ending(self) -> bool:
+        """Whether the next token must not be one of the model's end tokens."""
+        return self.stopping.ignore_eos or self.output_length < self.stopping.min_tokens
+
+    def bans_stop_ids(self) -> bool:
+        """Whether the next token must not be one of the caller's stop tokens."""
+        return self.output_length < self.stopping.min_tokens
+
+    def starved(self) -> Ending | None:
+        """The ending of a sequence that may not produce a single token, before any is drawn."""
+        return Ending(FinishReason.LENGTH) if self.stopping.max_tokens == 0 else None
+
+    def accept(self, token: int, *, ends_generation: bool) -> Ending | None:
+        """Append a drawn token; the ending it causes, if it does."""
+        self.tokens.append(token)
+        if token in self._stop_ids or (ends_generation and not self.stopping.ignore_eos):
+            return Ending(FinishReason.STOP, token)
+        most = self.stopping.max_tokens
+        if (most is not None and self.output_length >= most) or len(self.tokens) >= self.limit:
+            return Ending(FinishReason.LENGTH)
+        return None

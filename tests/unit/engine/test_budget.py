@@ -1,0 +1,44 @@
+"""How large a chunk of a prompt may be."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshnode.engine.budget import BUSY_S, SMALLEST, StepBudget
+
+
+def test_full_size_until_something_was_measured() -> None:
+    assert StepBudget(512).tokens(decoding=0) == 512
+    assert StepBudget(512).tokens(decoding=16) == 496
+
+
+def test_slow_machine_gets_small_chunks_beside_running_streams() -> None:
+    budget = StepBudget(512, prefill_tps=600)
+    assert budget.tokens(decoding=4) <= 600 * BUSY_S
+    assert budget.tokens(decoding=0) > budget.tokens(decoding=4)
+
+
+def test_fast_machine_never_notices() -> None:
+    assert StepBudget(512, prefill_tps=20_000).tokens(decoding=4) == 508
+
+
+def test_follows_the_machine_when_it_slows_down() -> None:
+    budget = StepBudget(512, prefill_tps=20_000)
+    for _ in range(30):
+        budget.observe(512, 1.0)
+    assert budget.tokens(decoding=4) <= 96
+
+
+def test_tiny_steps_tell_nothing() -> None:
+    budget = StepBudget(512, prefill_tps=20_000)
+    budget.observe(1, 1.0)
+    budget.observe(512, 0.0)
+    assert budget.tokens(decoding=4) == 508
+
+
+@given(st.integers(1, 600), st.floats(0, 1e6), st.integers(0, 700))
+def test_never_over_the_ceiling_and_never_nothing_while_there_is_room(ceiling: int, tps: float, decoding: int) -> None:
+    tokens = StepBudget(ceiling, prefill_tps=tps).tokens(decoding=decoding)
+    room = max(0, ceiling - decoding)
+    assert min(room, SMALLEST) <= tokens <= room

@@ -1,0 +1,238 @@
+"""Templates render as llama-server renders them, and a hostile one ends with an error, soon, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshnode.domain import GenerationRequest, Message, ModelId, RequestId, Role, TextPart, Tool, ToolCall
+from meshnode.engine import templates
+from meshnode.engine.templates import ChatTemplate
+from meshnode.errors import InvalidField, MeshnodeError, ModelFailed, TemplateRefused
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "templates"
+NO_HEADER = "llama-server leaves out the assistant's header, so that the model would have to write it"
+DIFFERENT = {
+    "smollm2-135m-instruct-q4_1-assistant_last_empty": NO_HEADER,
+    "parts-assistant_last_empty": NO_HEADER,
+    "tools-assistant_last_empty": NO_HEADER,
+}
+"""Cases in which we render something else on purpose, and why."""
+
+
+def noon() -> datetime:
+    """The time that templates see."""
+    return datetime(2025, 3, 4, 12, 0, 0)
+
+
+def message(fields: dict[str, Any]) -> Message:
+    """A message in OpenAI's words."""
+    content = fields["content"]
+    parts = [{"text": content}] if isinstance(content, str) else content or []
+    return Message(
+        role=Role(fields["role"]),
+        parts=tuple(TextPart(part["text"]) for part in parts),
+        name=fields.get("name"),
+        tool_call_id=fields.get("tool_call_id"),
+        tool_calls=tuple(
+            ToolCall(id=call["id"], name=call["function"]["name"], arguments=call["function"]["arguments"])
+            for call in fields.get("tool_calls", [])
+        ),
+    )
+
+
+def asking(fields: dict[str, Any]) -> GenerationRequest:
+    """A request in OpenAI's words."""
+    functions = [tool["function"] for tool in fields.get("tools", [])]
+    tools = (
+        Tool(name=function["name"], description=function["description"], parameters=json.dumps(function["parameters"]))
+        for function in functions
+    )
+    return GenerationRequest(
+        id=RequestId("r"),
+        model=ModelId("m"),
+        messages=tuple(message(turn) for turn in fields["messages"]),
+        tools=tuple(tools),
+        template_kwargs=json.dumps(fields.get("chat_template_kwargs", {})),
+        reasoning_effort=fields.get("reasoning_effort"),
+    )
+
+
+def say(*texts: str, role: str = "user") -> GenerationRequest:
+    """A request of one message."""
+    return asking({"messages": [{"role": role, "content": [{"text": text} for text in texts]}]})
+
+
+def chat_template(source: str | None, *, cpu_s: float = 0.3) -> ChatTemplate:
+    """A template as the engine makes it, with little time."""
+    return ChatTemplate(source, bos="<s>", eos="</s>", now=noon, cpu_s=cpu_s)
+
+
+# --- as llama-server --------------------------------------------------------------------------
+
+
+def golden_cases() -> list[Any]:
+    """Each recorded case of each template."""
+    cases = []
+    for path in sorted(GOLDEN.glob("*.json")):
+        golden = json.loads(path.read_text())
+        for name, case in golden["cases"].items():
+            cases.append(pytest.param(golden, case, id=f"{path.stem}-{name}"))
+    return cases
+
+
+@pytest.mark.parametrize(("golden", "case"), golden_cases())
+def test_renders_what_llama_server_renders(
+    golden: dict[str, Any], case: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    name = request.node.callspec.id
+    template = ChatTemplate(golden["template"], bos=golden["bos"], eos=golden["eos"], now=noon)
+    asked, begins = asking(case["request"]), case["request"].get("add_generation_prompt", True)
+    if "error" in case:
+        with pytest.raises((TemplateRefused, InvalidField)):
+            template.render(asked, add_generation_prompt=begins)
+        return
+    rendered = template.render(asked, add_generation_prompt=begins)
+    assert (rendered == case["prompt"]) != (name in DIFFERENT)
+
+
+def test_there_are_golden_cases_of_the_default_model() -> None:
+    golden = json.loads((GOLDEN / "smollm2-135m-instruct-q4_1.json").read_text())
+    assert len(golden["cases"]) > 30
+
+
+# --- what templates find ----------------------------------------------------------------------
+
+
+def test_a_model_without_template_is_asked_in_chatml() -> None:
+    prompt = chat_template(None).render(say("Hello"))
+    assert prompt == "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_the_template_refuses_in_its_own_words() -> None:
+    with pytest.raises(TemplateRefused, match=r"roles must alternate") as caught:
+        chat_template("{{ raise_exception('roles must alternate') }}").render(say("x"))
+    assert (caught.value.status, caught.value.param) == (400, "messages")
+
+
+def test_a_foreign_error_says_where_but_quotes_nothing() -> None:
+    with pytest.raises(TemplateRefused) as caught:
+        chat_template("\n\n{{ messages[0].content + 7 }}").render(say("my secret"))
+    assert "TypeError, line 3" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{{ strftime_now('%d %b %Y') }} {{ date_string }}", "04 Mar 2025 04 Mar 2025"),
+        ("{{ {'a': ['<é>', none]} | tojson }}", '{"a": ["<é>", null]}'),
+        ("{{ {'a': 1} | tojson(indent=2) }}", '{\n  "a": 1\n}'),
+        ("{{ bos_token }}|{{ eos_token }}", "<s>|</s>"),
+        ("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01"),
+        ("  {% if true %}\nx\n  {% endif %}\ny", "x\ny"),
+        ("{% generation %}{{ messages[0].content }}{% endgeneration %}!", "hi!"),
+        ("{{ tools is defined }} {{ messages[0].name is defined }}", "False False"),
+        ("{{ messages[0].content }}<&>", "hi<&>"),
+    ],
+)
+def test_templates_find_what_they_are_written_against(source: str, expected: str) -> None:
+    assert chat_template(source).render(say("hi")) == expected
+
+
+def test_kwargs_reach_the_template_but_not_what_is_ours() -> None:
+    template = chat_template("{{ style }}{{ enable_thinking is defined }}")
+    given = asking({"messages": [], "chat_template_kwargs": {"style": "terse"}})
+    assert template.render(given) == "terseFalse"
+    assert template.render(asking({"messages": [], "reasoning_effort": "none"})) == "True"
+    for kwargs in ({"bos_token": "x"}, ["style"]):
+        with pytest.raises(InvalidField, match="chat_template_kwargs"):
+            template.render(asking({"messages": [], "chat_template_kwargs": kwargs}))
+
+
+def test_one_template_serves_many_requests() -> None:
+    template = chat_template("{% set ns = namespace(n=0) %}{% set ns.n = ns.n + 1 %}{{ ns.n ~ messages[0].content }}")
+    assert [template.render(say(text)) for text in "ab"] == ["1a", "1b"]
+
+
+# --- hostile templates ------------------------------------------------------------------------
+
+REACH = {
+    "subclasses": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "globals": "{{ raise_exception.__globals__['json'] }}",
+    "globals_of_a_class": "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+    "attr_filter": "{{ ''|attr('__class__')|attr('__mro__') }}",
+    "map_attribute": "{{ [messages]|map(attribute='__class__.__mro__')|list }}",
+    "format": "{{ '{0.__class__.__mro__}'.format(messages) }}",
+    "format_map": "{{ '{a.__class__.__mro__}'.format_map({'a': messages}) }}",
+    "self": "{{ self._TemplateReference__context.environment.globals }}",
+    "import": "{% import 'os' as os %}{{ os.getcwd() }}",
+    "include": "{% include '/etc/passwd' %}",
+    "extends": "{% extends 'base' %}",
+    "changing_the_messages": "{{ messages.clear() }}",
+    "code": "{{ strftime_now.__code__.co_consts }}",
+    "generator_frame": "{{ ([1]|map('abs')).gi_frame.f_back.f_globals }}",
+}
+BOMBS = {
+    "nested_loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "long_range": "{% for a in range(10**9) %}{% endfor %}",
+    "loop_in_filters": "{% for a in range(99999) %}{{ range(99999)|sum }}{% endfor %}",
+    "recursive_macro": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "doubling_macro": "{% macro m(n) %}{% if n %}{{ m(n-1) }}{{ m(n-1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+    "recursive_loop": "{% for a in [1] recursive %}{{ loop([1,1]) }}{% endfor %}",
+    "long_string": "{{ 'a' * 10**12 }}",
+    "long_list": "{{ [1] * 10**10 }}",
+    "power": "{{ 10 ** (10 ** 10) }}",
+    "product": "{% set n = namespace(x=9) %}{% for a in range(60) %}{% set n.x = n.x * n.x %}{% endfor %}{{ n.x }}",
+    "doubling_string": "{% set n = namespace(x='aa') %}{% for a in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+    "doubling_block": "{% set x = 'a' %}" + "{% set x %}{{ x }}{{ x }}{% endset %}" * 60,
+    "replace": "{% set n = namespace(x='aa') %}{% for a in range(9) %}{% set n.x = n.x|replace('a',n.x) %}{% endfor %}",
+    "center": "{{ 'a'|center(10**12) }}",
+    "percent": "{{ '%1000000000000d' % 1 }}",
+    "format_width": "{{ '{:>1000000000000}'.format(1) }}",
+    "indent": "{{ messages|tojson(indent=10**11) }}",
+    "huge_output": "{% for a in range(99999) %}{{ 'a' * 9999 }}{% endfor %}",
+    "slices": "{{ [1]|slice(10**9)|list|length }}",
+    "date_width": "{{ strftime_now('%1000000000d') }}",
+    "deep_expression": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "deep_blocks": "{% if 1 %}" * 500 + "{% endif %}" * 500,
+    "long_source": "a" * (templates.MAX_SOURCE + 1),
+    "syntax": "{% for %}",
+    "surrogate": "{{ '\ud800' }}{% endif %}",
+}
+
+
+@pytest.mark.parametrize("name", REACH)
+def test_a_template_reaches_nothing_but_the_conversation(name: str) -> None:
+    try:
+        rendered = chat_template(REACH[name]).render(say("hi"))
+    except (TemplateRefused, ModelFailed):
+        return
+    assert rendered in ("", "[Undefined]")
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_template_that_would_not_end_does(name: str) -> None:
+    began = time.thread_time()
+    with pytest.raises(MeshnodeError) as caught:
+        chat_template(BOMBS[name]).render(say("hi"))
+    assert isinstance(caught.value, ModelFailed | TemplateRefused)
+    assert time.thread_time() - began < 2
+    assert len(str(caught.value)) < 700
+
+
+def test_a_hostile_template_leaves_the_next_one_alone() -> None:
+    with pytest.raises(ModelFailed, match="CPU time"):
+        chat_template(BOMBS["nested_loops"]).render(say("hi"))
+    assert chat_template(None).render(say("Hello")).startswith("<|im_start|>user\nHello")
+
+
+def test_a_long_conversation_is_not_a_hostile_template() -> None:
+    turn = {"role": "user", "content": "é" * 20_000}
+    prompt = chat_template(None, cpu_s=2).render(asking({"messages": [turn] * 500}))
+    assert len(prompt) > 500 * 20_000

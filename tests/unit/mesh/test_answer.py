@@ -1,0 +1,21 @@
+"""The shapes that ``api`` sees are those that dispatchers give."""
+
+from __future__ import annotations
+
+import msgspec
+
+from meshnode.domain import ModelId
+from meshnode.mesh.answer import Answer, Dispatcher, Route
+from meshnode.mesh.dispatch import LocalAnswer, LocalDispatcher
+
+
+def test_a_route_travels_as_msgpack() -> None:
+    route = Route(kind="peer", model=ModelId("m"), node="bob", attempts=3, reason="nearest")
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(route), type=Route) == route
+
+
+def test_the_local_dispatcher_is_one() -> None:
+    """Held by the type checker: these lines have to pass it."""
+    dispatcher: type[Dispatcher] = LocalDispatcher
+    answer: type[Answer] = LocalAnswer
+    assert (dispatcher, answer) == (LocalDispatcher, LocalAnswer)
