@@ -22,7 +22,7 @@ import httpx2
 import msgspec
 
 from meshnode.domain import Message, ModelId, Record, TextPart
-from meshnode.errors import DeadlineExceeded, Forbidden, InternalFault, MeshnodeError, NodeNotRunning
+from meshnode.errors import DeadlineExceeded, Forbidden, InternalFault, MeshnodeError, ModelNotFound, NodeNotRunning
 
 CONTROL_SOCKET: Final = "control.sock"
 TIMEOUT_S: Final = 30.0
@@ -30,6 +30,8 @@ KNOCK_TIMEOUT_S: Final = 5.0
 SILENCE_S: Final = 900.0
 """How long a streamed answer may pause: a large model may be loading before its first word."""
 LONGEST_LINE: Final = 16 << 20
+LONGEST_NAME: Final = 256
+"""Characters of a model's name, as in a request."""
 
 R = TypeVar("R")
 
@@ -174,17 +176,16 @@ class Client:
 
     def remove(self, model: str) -> ModelId:
         """Forget a model, and delete its file if it lies in the home; its whole name. Raises ModelNotFound."""
-        return self._decode(self._ask("DELETE", f"/api/models/{quote(model, safe=':')}"), _Removed).id
+        return self._decode(self._ask("DELETE", _path_of(model)), _Removed).id
 
     def load(self, model: str) -> Model:
         """Bring a model into memory; returns when it is there. Raises ModelFailed."""
-        path = f"/api/models/{quote(model, safe=':')}/load"
-        return self._decode(self._ask("POST", path, {}, timeout_s=SILENCE_S), _OneModel).model
+        answer = self._ask("POST", f"{_path_of(model)}/load", {}, timeout_s=SILENCE_S)
+        return self._decode(answer, _OneModel).model
 
     def unload(self, model: str) -> Model:
         """Take a model out of memory. Raises Conflict while it answers."""
-        path = f"/api/models/{quote(model, safe=':')}/unload"
-        return self._decode(self._ask("POST", path, {}), _OneModel).model
+        return self._decode(self._ask("POST", f"{_path_of(model)}/unload", {}), _OneModel).model
 
     def stop(self) -> None:
         """Ask the node to stop; it then ends its answers within its deadline."""
@@ -280,6 +281,13 @@ def _not_running(home: Path) -> NodeNotRunning:
 def start_command(home: Path) -> str:
     """The command line that starts a node on ``home``."""
     return "meshnode up" if home == Path.home() / ".meshnode" else f"meshnode up --home {home}"
+
+
+def _path_of(model: str) -> str:
+    """Where the API has the model of this name. Raises ModelNotFound for what no path can hold."""
+    if model.strip() in ("", ".", "..") or len(model) > LONGEST_NAME:
+        raise ModelNotFound(f"No model can have the name {model[:48]!r}.", hint="`meshnode models` lists them.")
+    return f"/api/models/{quote(model, safe=':')}"
 
 
 def _text_of(message: Message) -> str:

@@ -152,7 +152,21 @@ class Failed(Tagged, frozen=True):
 
 
 Event = (
-    Queued | Loading | Prefilling | Started | TextDelta | ReasoningDelta | RefusalDelta | ToolCallStarted
-    | ToolCallDelta | EmbeddingResult | RerankResult | Heartbeat | Resumed | ChoiceFinished | Finished | Failed
+    Queued
+    | Loading
+    | Prefilling
+    | Started
+    | TextDelta
+    | ReasoningDelta
+    | RefusalDelta
+    | ToolCallStarted
+    | ToolCallDelta
+    | EmbeddingResult
+    | RerankResult
+    | Heartbeat
+    | Resumed
+    | ChoiceFinished
+    | Finished
+    | Failed
 )
 """What an answer is made of. Exactly one ``Finished`` or ``Failed`` closes it."""

@@ -227,7 +227,8 @@ async def _open_engine(
                     with trio.CancelScope(shield=True):
                         await facts.note("worker_died", {"model": card.id})
     except ModelFailed as error:
-        await facts.note("model_failed", {"model": card.id, "code": error.code})
+        with trio.CancelScope(shield=True):
+            await facts.note("model_failed", {"model": card.id, "code": error.code})
         raise
 
 

@@ -140,8 +140,8 @@ def _role(role: object, path: str) -> Role:
 
 def _part(raw: Mapping[str, Any], path: str) -> TextPart:
     kind = raw.get("type")
-    if kind in _OTHER_PARTS:
-        raise unsupported(join(path, str(kind)))
+    if isinstance(kind, str) and kind in _OTHER_PARTS:
+        raise unsupported(join(path, kind))
     if kind != "text":
         raise invalid(f"{path}.type", kind, '"text"')
     check_names(raw, TextFields, {}, path=path)

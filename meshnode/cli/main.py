@@ -46,6 +46,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code. Errors are one line on stderr; none comes out as a traceback."""
     state: dict[str, object] = {}
     try:
+        _check_text(arguments)
         result = cli.main(list(arguments), prog_name="meshnode", standalone_mode=False, obj=state)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
@@ -58,6 +59,16 @@ def run(arguments: Sequence[str]) -> int:
         return BROKEN_PIPE
     except (Exception, BaseExceptionGroup, KeyboardInterrupt, SystemExit) as error:
         return _failed(error, state)
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Names and paths travel as JSON, so what is no text goes nowhere. Raises click.UsageError."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = argument[:48].encode(errors="backslashreplace").decode()
+            raise click.UsageError(f"'{shown}' is not UTF-8 text.") from None
 
 
 def _failed(error: BaseException, state: dict[str, object]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -112,4 +113,5 @@ def pull(source: str, home: Path, as_json: bool) -> None:
 def _absolute(source: str) -> str:
     """A file's path from the root, as the node runs in another folder; anything else as it is."""
     path = Path(source).expanduser()
-    return str(path.absolute()) if source != "default" and path.is_file() else source
+    there = os.path.isfile(path)  # unlike Path's, it takes a name too long for a file for what it is
+    return str(path.absolute()) if source != "default" and there else source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import NoReturn
@@ -81,7 +82,7 @@ def _id_of_keys(home: Path) -> str:
     def no_new_key(_length: int) -> NoReturn:
         raise NodeNotRunning(f"{home} has no key yet.", hint=f"The first start makes it: {start_command(home)}")
 
-    if not home.is_dir():
+    if not os.path.isdir(home):  # unlike Path's, it takes any name for what it is: no folder
         no_new_key(0)
     return str(identity.load_or_create(home, no_new_key).peer_id)
 

@@ -33,8 +33,9 @@ class TimeUp(BaseException):
 class Fence:
     """``with Fence(cpu_s, memory):`` runs the block within so many seconds of CPU time and so many more bytes.
 
-    Raises TimeUp or MemoryError in the block. Timers, handlers and limits are afterwards what they were before. Main
-    thread only, and never one inside another. ``tick_s`` is how often the clock is read.
+    Raises TimeUp or MemoryError in the block. Timers, handlers and limits are afterwards what they were before, but for
+    SIGALRM, which from then on does nothing where nobody handled it. Main thread only, and never one inside another.
+    ``tick_s`` is how often the clock is read.
     """
 
     def __init__(
@@ -84,6 +85,10 @@ def _stop_collecting(undo: contextlib.ExitStack) -> None:
         undo.callback(gc.enable)
 
 
+def _let_pass(_signal: int, _frame: FrameType | None) -> None:
+    """A tick that another thread took up comes after the timer has stopped; by default it would end the process."""
+
+
 def _set_timer(
     number: signal.Signals,
     timer: int,
@@ -92,7 +97,9 @@ def _set_timer(
     undo: contextlib.ExitStack,
 ) -> None:
     """Let the timer send its signal to ``handler``; timer first, handler second when undone."""
-    undo.callback(signal.signal, number, signal.signal(number, handler) or signal.SIG_DFL)
+    before = signal.signal(number, handler)
+    unhandled = before in (None, signal.SIG_DFL) and number == signal.SIGALRM
+    undo.callback(signal.signal, number, _let_pass if unhandled else before or signal.SIG_DFL)
     undo.callback(signal.setitimer, timer, *signal.setitimer(timer, every_s, every_s))
 
 

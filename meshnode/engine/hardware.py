@@ -259,9 +259,7 @@ def _mend(discrete: Sequence[Accelerator], backends: Collection[str]) -> str:
     return "; then: ".join(steps) + "; or start with --cpu."
 
 
-def _note(
-    accelerators: Sequence[Accelerator], discrete: Sequence[Accelerator], used: Sequence[Seen]
-) -> str | None:
+def _note(accelerators: Sequence[Accelerator], discrete: Sequence[Accelerator], used: Sequence[Seen]) -> str | None:
     if len(used) < len(discrete):
         names = ", ".join(gpu.name for gpu in discrete)
         return f"Of {names} the installed llama.cpp uses only {', '.join(device.description for device in used)}."

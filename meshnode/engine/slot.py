@@ -1,7 +1,7 @@
 """One model's place in the pool: the task that loads its engine, keeps it alive, and withdraws it when it cannot.
 
-    loading ──> ready ──> (the worker died) ──> loading …          a third death in a row ──> failed
-       └──────────> failed: the first load failed                  leave() from anywhere  ──> unloaded
+loading ──> ready ──> (the worker died) ──> loading …          a third death in a row ──> failed
+   └──────────> failed: the first load failed                  leave() from anywhere  ──> unloaded
 """
 
 from __future__ import annotations

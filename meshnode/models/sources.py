@@ -33,6 +33,8 @@ _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _HUB = re.compile(
     rf"^(?:hf:(?://)?|(?:https?://)?hf\.co/)(?P<owner>{_PART})/(?P<repo>{_PART})(?::(?P<want>[^:/\\]{{1,200}}))?$"
 )
+_NO_PATH = re.compile(r"\0|^hf:|^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+"""What a path is not taken to hold: a zero byte, or another kind of address at its start."""
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 _BESIDES = ("mmproj", "imatrix")
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
@@ -87,7 +89,7 @@ def parse_source(text: str) -> Source:
         return HubSource(owner=found["owner"], repo=found["repo"], want=found["want"])
     if text.lower().startswith(("http://", "https://")):
         return _url(text)
-    if "\0" not in text and not text.startswith("hf:") and (set(text) & set("/\\~") or text.lower().endswith(".gguf")):
+    if not _NO_PATH.search(text) and (set(text) & set("/\\~") or text.lower().endswith(".gguf")):
         return FileSource(path=str(Path(text)))
     raise SourceFailed(f"{text[:200]!r} is not a source of models.", hint=f"Give {FORMS}.")
 

@@ -128,9 +128,7 @@ def test_the_policy_forbids_inline_script_and_everything_foreign(page: Chrome) -
         "const s = document.createElement('script'); s.textContent = 'window.inline = 1'; document.body.append(s);"
     )
     assert page.execute_script("return window.inline") is None
-    loaded = page.execute_script(
-        "return performance.getEntriesByType('resource').map((r) => new URL(r.name).origin)"
-    )
+    loaded = page.execute_script("return performance.getEntriesByType('resource').map((r) => new URL(r.name).origin)")
     assert set(loaded) <= {page.execute_script("return location.origin")}
 
 

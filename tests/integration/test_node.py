@@ -207,7 +207,8 @@ async def test_a_killed_daemon_takes_its_worker_along_and_starts_again(tmp_path:
         await until(lambda: not Path(f"/proc/{worker}").exists())
     with running_node(home, "--model", str(tiny)) as again:
         assert again.status()["peer_id"] == peer_id
-        assert httpx2.post(f"{again.api}/v1/chat/completions", json=SHORT, timeout=30).status_code == 200
+        async with client(again) as http:
+            assert (await http.post("/v1/chat/completions", json=SHORT)).status_code == 200
 
 
 async def _read_on_after(event: Callable[[], None], node: Node) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import trio
@@ -25,13 +25,10 @@ async def echo(stream: Stream) -> None:
 
 async def read_all(stream: Stream) -> bytes:
     """All up to the end."""
-    return b"".join([data async for data in pieces(stream)])
-
-
-async def pieces(stream: Stream) -> AsyncIterator[bytes]:
-    """What comes, as it comes."""
+    pieces = bytearray()
     while data := await stream.read():
-        yield data
+        pieces += data
+    return bytes(pieces)
 
 
 class Witness:
@@ -46,7 +43,7 @@ class Witness:
     async def __call__(self, stream: Stream) -> None:
         self.began.set()
         try:
-            async for data in pieces(stream):
+            while data := await stream.read():
                 self.data += data
             self.end = "end"
         except (StreamReset, Unreachable) as error:

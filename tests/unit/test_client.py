@@ -62,6 +62,14 @@ def test_a_models_name_is_one_piece_of_the_path(node: FakeNode, client: Client) 
     assert client.remove("a/../b:q8_0") == "b:q8_0"
 
 
+@pytest.mark.parametrize("name", ["", " ", ".", "..", "a" * 257, "a" * 100_000])
+def test_what_can_be_no_models_name_is_not_asked_for(node: FakeNode, client: Client, name: str) -> None:
+    for ask in (client.remove, client.load, client.unload):
+        with pytest.raises(ModelNotFound, match="name"):
+            ask(name)
+    assert node.asked == []
+
+
 def test_bodies_are_json_even_when_there_is_nothing_to_say(node: FakeNode, client: Client) -> None:
     node.json("POST /api/stop", {"stopping": True})
     node.json("POST /api/models/scan", {"models": [MODEL]})

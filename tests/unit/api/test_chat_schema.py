@@ -240,6 +240,14 @@ def refusal(body: object) -> RequestError | None:
 
 
 @settings(deadline=None)
+@given(st.sampled_from(["type", "text", "cache_control", "x"]), json_values)
+def test_any_part_is_taken_or_refused_with_its_place(name: str, value: object) -> None:
+    error = refusal({"messages": [{"role": "user", "content": [{"type": "text", "text": "hi", name: value}]}]})
+    assert error is None or (error.status == 400 and (error.param or "").startswith("messages[0].content[0]"))
+    assert "SECRET" not in str(error)
+
+
+@settings(deadline=None)
 @given(st.sampled_from(["role", "content", "name", "refusal"]), json_values)
 def test_no_error_quotes_a_message(name: str, value: object) -> None:
     error = refusal({"messages": [{**HI, name: value}]})

@@ -50,6 +50,16 @@ def test_what_is_no_command_is_told_with_the_usage(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
+    "words", [("models", "add", "\udcff.gguf"), ("pull", "\udcff"), ("rm", "\udcff"), ("up", "--model", "\udcff")]
+)
+def test_an_argument_that_is_no_text_is_refused(shell: Shell, node: FakeNode, words: tuple[str, ...]) -> None:
+    ran = shell(*words)
+    assert ran.code == 2
+    assert r"'\udcff" in ran.err
+    assert node.asked == []
+
+
+@pytest.mark.parametrize(
     "words", [("status",), ("models",), ("pull",), ("rm", "x"), ("models", "scan"), ("chat",), ("stop",), ("id",)]
 )
 def test_without_a_node_every_command_says_what_to_do(shell: Shell, home: Path, words: tuple[str, ...]) -> None:

@@ -51,6 +51,12 @@ def test_a_file_that_is_refused_is_said_with_its_reason(shell: Shell, node: Fake
     assert shell("models", "add", str(tmp_path)) == (20, "", "meshnode: x.gguf is cut off.\n")
 
 
+def test_a_source_too_long_for_a_file_is_the_nodes_to_judge(shell: Shell, node: FakeNode) -> None:
+    node.error("POST /api/models/pull", 422, "source_failed", "that is no source.")
+    assert shell("pull", "a" * 300) == (19, "", "meshnode: that is no source.\n")
+    assert node.asked[0].body == {"source": "a" * 300}
+
+
 def test_rm_says_whether_the_file_stays(shell: Shell, node: FakeNode) -> None:
     node.json("GET /api/models", {"models": [MODEL, FOUND]})
     node.json("DELETE /api/models/smollm2", {"id": MODEL["id"], "deleted": True})

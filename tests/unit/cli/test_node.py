@@ -60,6 +60,11 @@ def test_id_makes_no_key(shell: Shell, home: Path, prepared: bool) -> None:
     assert sorted(home.rglob("*")) == before
 
 
+@pytest.mark.parametrize("home", ["x" * 300, "x/" * 3000], ids=["name", "path"])
+def test_id_of_a_home_that_can_be_none_says_what_to_do(shell: Shell, home: str) -> None:
+    assert shell("id", "--home", home).code == 3
+
+
 def test_stop_asks_and_waits_until_the_home_is_free(shell: Shell, node: FakeNode) -> None:
     node.json("POST /api/stop", {"stopping": True})
     assert shell("stop") == (0, "Stopped.\n", "")

@@ -65,9 +65,7 @@ def test_a_machine_without_anything_has_no_gpu(machine: Machine) -> None:
     assert machine.detect() == []
 
 
-@pytest.mark.parametrize(
-    "vendor", [0x1AF4, 0x1B36, 0x15AD, 0x1234, 0x1013, 0x80EE, 0x1414, 0x1A03, 0x102B], ids=hex
-)
+@pytest.mark.parametrize("vendor", [0x1AF4, 0x1B36, 0x15AD, 0x1234, 0x1013, 0x80EE, 0x1414, 0x1A03, 0x102B], ids=hex)
 def test_virtual_adapters_and_consoles_of_servers_are_no_gpus(machine: Machine, vendor: int) -> None:
     machine.pci("0000:00:02.0", vendor)
     assert machine.detect() == []

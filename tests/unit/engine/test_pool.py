@@ -313,5 +313,3 @@ async def test_each_answer_ends_exactly_once_and_then_gives_nothing(autojump_clo
         assert sum(isinstance(event, Finished | Failed) for event in [event async for event in events]) == 1
         with pytest.raises(StopAsyncIteration):
             await anext(events)
-
-

@@ -11,9 +11,15 @@ from meshnode.engine.sequence import Ending, TokenSequence
 
 EOS = 9
 
+ANYTHING = Stopping()
+
 
 def sequence(
-    prompt: int = 3, *, limit: int = 100, stopping: Stopping = Stopping(), credit: int = UNLIMITED  # noqa: B008
+    prompt: int = 3,
+    *,
+    limit: int = 100,
+    stopping: Stopping = ANYTHING,
+    credit: int = UNLIMITED,
 ) -> TokenSequence:
     """A sequence with a prompt of so many tokens."""
     return TokenSequence(1, [0] * prompt, limit=limit, stopping=stopping, credit=credit)

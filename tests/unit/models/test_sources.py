@@ -52,7 +52,7 @@ def test_each_form_is_understood(text: str, expected: Source) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "no-such-model", "hf:", "hf:owner", "hf:../..:q4_0", "hf:a/b/c:q4_0", "hf:a/b:../x", "http://", "https://[::1",
-     "http://host:port/x", "https://ho st/x", "ftp:host", "a\0/b"],
+     "http://host:port/x", "https://ho st/x", "ftp:host", "ftp://host/x.gguf", "File:///x.gguf", "a\0/b"],
 )  # fmt: skip
 def test_what_has_no_form_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(SourceFailed) as caught:
