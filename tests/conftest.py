@@ -7,6 +7,11 @@ import shutil
 from collections import Counter
 
 import pytest
+from hypothesis import settings
+
+if not os.environ.get("CI"):  # there hypothesis has a profile of its own: the same cases each time, no deadline
+    settings.register_profile("meshnode", deadline=None)  # a busy machine is no defect of the code under test
+    settings.load_profile("meshnode")
 
 STRICT = bool(os.environ.get("CI")) and os.geteuid() == 0
 """As root in CI nothing may be skipped for want of a right or a program: there it would go unseen."""
