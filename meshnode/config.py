@@ -8,7 +8,9 @@ keys of the file and the table in the README are derived from it. :func:`load` i
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -19,6 +21,7 @@ from meshnode.domain import Record
 from meshnode.errors import ConfigError
 
 CONFIG_FILE: Final = "config.toml"
+MAX_FILE: Final = 1 << 20
 MiB: Final = 1 << 20
 
 
@@ -227,13 +230,24 @@ def read(flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
 
 def _text_of(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8")
+        return _read(path).decode()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}).", hint="Save it as UTF-8.")
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", hint=f"Mend its permissions: chmod 600 {path}")
+
+
+def _read(path: Path) -> bytes:
+    """A file of settings, which is neither a pipe that waits for a writer nor a device without an end."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ConfigError(f"{path} is not a file of settings.", hint="Move it elsewhere.")
+        data = file.read(MAX_FILE + 1)
+    if len(data) > MAX_FILE:
+        raise ConfigError(f"{path} is larger than {MAX_FILE >> 10} KiB.", hint="Is it a file of settings?")
+    return data
 
 
 def _from_flags(flags: Mapping[str, object]) -> dict[str, object]:
@@ -296,7 +310,8 @@ def _parse(setting: Setting, parse: Callable[[Any], object], value: object, plac
     try:
         return parse(value)
     except ValueError:
-        raise ConfigError(f"{place}: {value!r} is not allowed.", hint=f"Allowed: {setting.type.allowed}.")
+        shown = ", ".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
+        raise ConfigError(f"{place}: {shown} is not allowed.", hint=f"Allowed: {setting.type.allowed}.")
 
 
 def _unknown(place: str, name: str, known: Iterable[str]) -> NoReturn:

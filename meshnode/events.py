@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshnode.domain import FinishReason, Record, Tagged
+from meshnode.errors import MeshnodeError
 
 
 class Usage(Record, frozen=True):
@@ -170,3 +171,14 @@ Event = (
     | Failed
 )
 """What an answer is made of. Exactly one ``Finished`` or ``Failed`` closes it."""
+
+
+def failure(error: MeshnodeError) -> Failed:
+    """The event that closes an answer for the reason an exception gives."""
+    return Failed(
+        code=error.code,
+        message=error.message,
+        hint=error.hint,
+        param=error.param,
+        retry_after_s=error.retry_after_s,
+    )

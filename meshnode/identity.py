@@ -91,8 +91,9 @@ def _read(path: Path) -> bytes:
     if path.exists() and not path.is_file():
         raise _damaged(path, "is not a regular file")
     with path.open("rb") as file:
-        _close_to_others(path, file.fileno())
-        return _decode(path, file.read(_MAX_FILE + 1))
+        seed = _decode(path, file.read(_MAX_FILE + 1))
+        _close_to_others(path, file.fileno())  # now that it is a key: a link may lead to something else
+        return seed
 
 
 def _close_to_others(path: Path, descriptor: int) -> None:

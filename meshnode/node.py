@@ -39,7 +39,7 @@ from meshnode.gateway.credentials import new_admin_token, read_key_file
 from meshnode.gateway.turnstile import Turnstile
 from meshnode.identity import Identity, load_or_create
 from meshnode.mesh.dispatch import LocalDispatcher
-from meshnode.models.catalogue import best_for
+from meshnode.models.catalogue import best_for, suggestion
 from meshnode.models.fetch import reachable
 from meshnode.models.library import Library, open_library
 from meshnode.models.pull import PullProgress
@@ -55,6 +55,8 @@ LAG_EVERY_S = 0.25
 """How often the canary sleeps to see how late it is woken."""
 FILES_OF_OUR_OWN = 1024
 """Descriptors kept for peers, workers, files and the database beside the API's connections."""
+INTERRUPTED = 130
+"""Exit status of a node that was not given the time to drain, as shells count Ctrl-C: 128 + SIGINT."""
 STOP_GRACE_S = 5.0
 """What clean-up may take after the drain's deadline, before everything is cancelled."""
 HUB_PATIENCE_S = 1.5
@@ -91,7 +93,7 @@ class Say(Record, frozen=True, kw_only=True):
 
 
 def run(settings: Settings, *, on_ready: Callable[[Ready], None], on_progress: Callable[[PullProgress], None]) -> int:
-    """Run a node until SIGTERM, Ctrl-C or ``meshnode stop``; gives the exit status.
+    """Run a node until SIGTERM, Ctrl-C, a closed terminal or ``meshnode stop``; gives the exit status.
 
     Raises OwnerError (perhaps in an exception group) when the node cannot start.
     """
@@ -113,22 +115,30 @@ def _allow_connections(wanted: int) -> None:
 
 
 async def _life(settings: Settings, say: Say) -> int:
-    """Open the node, stay until asked to stop, then drain within the deadline; a second signal cancels."""
+    """Open the node, stay until asked to stop, then drain within the deadline; a second signal cancels.
+
+    Gives 0 when it drained, 130 when it was cut short.
+    """
     stop = trio.Event()
+    status = INTERRUPTED
     async with trio.open_nursery() as nursery:
         scope = nursery.cancel_scope
         await nursery.start(_watch_signals, stop, scope)
         async with open_node(settings, stop, say):
             await stop.wait()
             scope.deadline = trio.current_time() + settings.stop_deadline_s + STOP_GRACE_S
+        status = 0
         scope.cancel()
-    return 0
+    return status
 
 
 async def _watch_signals(
     stop: trio.Event, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    asking = {signal.SIGINT, signal.SIGTERM}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it: stay when the terminal closes
+        asking.add(signal.SIGHUP)
+    with trio.open_signal_receiver(*asking) as signals:
         task_status.started()
         async for number in signals:
             structlog.get_logger().info("stopping", signal=signal.Signals(number).name, again=stop.is_set())
@@ -169,7 +179,7 @@ async def _noted(facts: Facts, identity: Identity) -> AsyncIterator[None]:
     finally:
         with trio.CancelScope(shield=True):
             uptime = trio.current_time() - started
-            await facts.append("node_stopped", {"reason": reason, "uptime_s": uptime})
+            await facts.note("node_stopped", {"reason": reason, "uptime_s": uptime})
 
 
 @asynccontextmanager
@@ -324,8 +334,11 @@ class _Node:
             notes = [note for note in (self._machine.note,) if note]
             models: list[ReadyModel] = []
             if self._settings.engine.enabled:
-                notes += await self._first_model(say, models)
-                notes.append(await self._hub_note())
+                async with trio.open_nursery() as looking:
+                    hub_notes: list[str] = []
+                    looking.start_soon(self._look_at_hub, hub_notes)  # beside the load: it may wait for an answer
+                    notes += await self._first_model(say, models)
+                notes += hub_notes
             ready = Ready(
                 api=self._urls,
                 models=tuple(models),
@@ -355,13 +368,13 @@ class _Node:
             return [f"No model is loaded: {error}"]
         return []
 
-    async def _hub_note(self) -> str:
+    async def _look_at_hub(self, notes: list[str]) -> None:
         """What else could be run here, where it can be had."""
         best = best_for(self._machine.free_memory(), accelerated=self._machine.accelerated)
+        there = False
         with trio.move_on_after(HUB_PATIENCE_S):
-            if best is not None and await reachable(self._settings.hub):
-                return f"A better model fits this machine: meshnode pull {best.source} ({best.good_for})."
-        return f"The model hub {self._settings.hub} cannot be reached from here: no other model is suggested."
+            there = best is not None and await reachable(self._settings.hub)
+        notes.append(suggestion(best, self._settings.hub, reachable=there))
 
 
 def _ready_model(card: ModelCard, info: EngineInfo) -> ReadyModel:

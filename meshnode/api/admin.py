@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, TypeVar
@@ -20,7 +21,7 @@ from meshnode.api.sse import encode
 from meshnode.api.status import model_state
 from meshnode.api.strictjson import parse_object
 from meshnode.domain import ModelCard
-from meshnode.errors import Unauthorized
+from meshnode.errors import Draining, Unauthorized
 
 T = TypeVar("T", bound=msgspec.Struct)
 _log = structlog.get_logger()
@@ -112,7 +113,8 @@ def _memory(routes: Blueprint, context: ApiContext) -> None:
 class PullStream(ResponseBody):
     """A pull as lines of JSON: progress, then ``done`` with the model, or the error's envelope.
 
-    The library's block lives in a task of its own, in the request's nursery: it is left when the client leaves.
+    The library's block lives in a task of its own, in the request's nursery: it is left when the client leaves, and
+    when the node stops: a pull can be gone on with, so nobody waits for its end.
     """
 
     def __init__(self, context: ApiContext, source: str) -> None:
@@ -141,16 +143,25 @@ class PullStream(ResponseBody):
     async def _run(self) -> None:
         async with self._send:
             try:
-                await self._pull()
-            except trio.BrokenResourceError:
-                return
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._end_with_node)
+                    await self._pull()
+                    nursery.cancel_scope.cancel()
             except Exception as error:
-                await self._send.send(encode(envelope(as_error(error, self._handling.request_id))) + b"\n")
+                await self._tell(envelope(as_error(error, self._handling.request_id)))
 
     async def _pull(self) -> None:
         async with self._context.library.pull(self._source) as progress:
             async for step in progress:
-                await self._send.send(encode(_progress(step)) + b"\n")
+                await self._tell(_progress(step))
+
+    async def _tell(self, line: dict[str, Any]) -> None:
+        with suppress(trio.BrokenResourceError):  # nobody reads it any more, and the nursery is being cancelled
+            await self._send.send(encode(line) + b"\n")
+
+    async def _end_with_node(self) -> None:
+        await self._context.draining.wait()
+        raise Draining("the node is stopping.", hint="Pull again when it is back: what was fetched is kept.")
 
 
 def _progress(step: PullProgressView) -> dict[str, Any]:

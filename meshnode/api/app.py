@@ -80,6 +80,8 @@ def _guard(app: QuartTrio, context: ApiContext) -> None:
         sent = request.headers.get("x-request-id", "")
         handling.request_id = sent if _SANE_ID.fullmatch(sent) else "req_" + context.entropy(12).hex()
         handling.admitted = judge(_knock(), policy)
+        if request.path != request.scope["path"]:  # routing makes one slash of those that a path begins with
+            raise _nothing_there()
         return Response(b"", status=204) if handling.admitted.preflight else None
 
     @app.after_request
@@ -100,7 +102,7 @@ def _knock() -> Knock:
     local = scope.get("server")
     return Knock(
         method=request.method,
-        path=scope["path"],
+        path=request.path,  # the very one that routing goes by
         headers=[(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]],
         door=current().door,
         local=(local[0], local[1] or 0) if local else None,
@@ -131,11 +133,15 @@ def _response(error: MeshnodeError) -> Response:
     return response
 
 
+def _nothing_there() -> NotFound:
+    return NotFound("there is nothing at this path.", hint="The API is at /v1, the chat page at /.")
+
+
 def _translate(error: HTTPException, max_body: int) -> MeshnodeError:
     """Werkzeug's exceptions as ours."""
     match error.code:
         case 404:
-            return NotFound("there is nothing at this path.", hint="The API is at /v1, the chat page at /.")
+            return _nothing_there()
         case 405:
             return MethodNotAllowed(f"this path does not take {request.method}.")
         case 408:

@@ -126,6 +126,7 @@ class ClientConnection:
         self._transport = transport_of(stream)
         self._door = door
         self._sending = trio.Lock()
+        self._shaking_hands = trio.CancelScope()
         self._reading = trio.CancelScope()
         self._busy = False
         self._head_begun = False
@@ -142,6 +143,7 @@ class ClientConnection:
         """Let go of a client that has no request under way: the node ends, or somebody else needs the room."""
         if not self._busy:
             self._hanging_up = True
+            self._shaking_hands.cancel()
             self._reading.cancel()
 
     async def run(self) -> None:
@@ -156,14 +158,14 @@ class ClientConnection:
             _log.error("connection_crashed", kinds=kinds)
 
     async def _handshake(self) -> bool:
+        """Whether there is a client to talk to: over TLS once it has shaken hands, in the time headers have."""
         if isinstance(self._stream, trio.SocketStream):
             return True
-        try:
-            with trio.fail_after(self._serving.patience.header_s):
-                await self._stream.do_handshake()
-        except (trio.BrokenResourceError, trio.TooSlowError):
-            return False
-        return True
+        self._shaking_hands.deadline = trio.current_time() + self._serving.patience.header_s
+        with self._shaking_hands, suppress(trio.BrokenResourceError):
+            await self._stream.do_handshake()
+            return True
+        return False
 
     async def _serve(self) -> None:
         serving = self._serving

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 import trio
 
 from meshnode.api.context import ApiContext
@@ -17,7 +18,7 @@ from meshnode.domain import FIRST_TOKEN_S, GenerationRequest
 from meshnode.errors import DeadlineExceeded, Draining, InternalFault, MeshnodeError
 from meshnode.events import Event, Failed, Finished, Queued
 from meshnode.gateway.turnstile import Turn
-from meshnode.mesh.answer import Route
+from meshnode.mesh.answer import Answer, Route
 
 WINDOW: Final = 64
 """Events read ahead of the client."""
@@ -33,8 +34,12 @@ class Feed:
         self._scope = trio.CancelScope()
         self._error: MeshnodeError | None = None
         self._ended = False
-        self.route: Route | None = None
-        """Known once somebody took the request."""
+        self._answer: Answer | None = None
+
+    @property
+    def route(self) -> Route | None:
+        """The road so far; known once somebody took the request."""
+        return None if self._answer is None else self._answer.route
 
     async def receive(self) -> Event | None:
         """The next event; ``None`` after ``Finished``. Raises the error that ended the answer."""
@@ -68,9 +73,8 @@ class Feed:
 
     async def _read(self) -> None:
         with self._context.turnstile.turn() as turn:
-            await self._queue(turn)
-            async with self._context.dispatcher.open(self._request) as answer:
-                self.route = answer.route
+            async with self._context.dispatcher.open(await self._queue(turn)) as answer:
+                self._answer = answer
                 async for event in answer:
                     if isinstance(event, Failed):
                         self._error = from_failed(event)
@@ -81,8 +85,9 @@ class Feed:
                         return
                 raise InternalFault("the answer broke off without a last event.")
 
-    async def _queue(self, turn: Turn) -> None:
-        """Wait for this request's turn; once it is with the dispatcher, that one keeps its deadline."""
+    async def _queue(self, turn: Turn) -> GenerationRequest:
+        """Wait for this request's turn; gives the request with what is left of its deadline, for the dispatcher."""
+        began = trio.current_time()
         patience = self._request.deadline_s or FIRST_TOKEN_S
         with trio.move_on_after(patience):
             while position := turn.position:
@@ -93,6 +98,10 @@ class Feed:
             raise DeadlineExceeded(
                 f"the request waited for its {patience:g} s.", hint="Ask again later, or allow more."
             )
+        if self._request.deadline_s is None:
+            return self._request
+        left = max(0.0, began + self._request.deadline_s - trio.current_time())
+        return msgspec.structs.replace(self._request, deadline_s=left)
 
     async def _end_with_node(self) -> None:
         await self._context.draining.wait()

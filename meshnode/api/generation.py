@@ -22,6 +22,8 @@ from meshnode.errors import InternalFault, MeshnodeError, Unauthorized
 from meshnode.events import Event, Finished, Heartbeat, Loading, Prefilling, Queued
 from meshnode.mesh.answer import Route
 
+LARGE_BODY: Final = 1 << 17
+"""Bytes of a body from which on it takes more than a few milliseconds to read."""
 _WAITS: Final = (Queued, Loading, Heartbeat)
 
 
@@ -39,13 +41,20 @@ class Dialect(NamedTuple):
     renderer: MakeRenderer
 
 
+async def parsed(dialect: Dialect, body: bytes, asker: Asker) -> Ask:
+    """What a body asks for; a large one is read in a thread, or every other answer would stand still meanwhile."""
+    if len(body) < LARGE_BODY:
+        return dialect.parse(body, asker)
+    return await trio.to_thread.run_sync(dialect.parse, body, asker)
+
+
 async def answer(context: ApiContext, dialect: Dialect) -> Response:
     """The response to the request at hand. Raises MeshnodeError before its first byte; a stream ends with it."""
     arrived = context.clock()
     handling = current()
     if handling.principal is None:
         raise Unauthorized("this call asks for a key.")
-    ask = dialect.parse(await body_of(), Asker(RequestId(handling.request_id), handling.principal.caller))
+    ask = await parsed(dialect, await body_of(), Asker(RequestId(handling.request_id), handling.principal.caller))
     feed = start_feed(handling.nursery, context, ask.request)
     clocks = _Clocks(context.clock, arrived, context.clock())
     if ask.stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -16,9 +17,9 @@ from meshnode import __version__
 from meshnode.cli.chat import chat
 from meshnode.cli.models import models, pull, rm
 from meshnode.cli.node import show_id, status, stop
-from meshnode.cli.show import one_line
+from meshnode.cli.show import drop_output, one_line
 from meshnode.cli.up import up
-from meshnode.errors import MeshnodeError
+from meshnode.errors import DiskFull, MeshnodeError
 
 CRASH_FILE: Final = "crash.log"
 INTERRUPTED: Final = 130
@@ -39,7 +40,21 @@ for _command in (up, status, models, pull, rm, chat, show_id, stop):
 
 def main() -> None:
     """Entry point: run the command line and leave with its exit code."""
+    _open_standard_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_standard_streams() -> None:
+    """Put the null device where a shell closed a standard stream (``>&-``).
+
+    Else the next file we open, perhaps the database, gets its number, and all that is printed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: SIM115  for good
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -54,8 +69,7 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     except BrokenPipeError:
-        # The reader of our output has left; Python must not try again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return BROKEN_PIPE
     except (Exception, BaseExceptionGroup, KeyboardInterrupt, SystemExit) as error:
         return _failed(error, state)
@@ -77,6 +91,9 @@ def _failed(error: BaseException, state: dict[str, object]) -> int:
     if os.environ.get("MESHNODE_DEBUG") and not interrupted:
         sys.excepthook(type(error), error, error.__traceback__)
     for leaf in leaves:
+        if isinstance(leaf, OSError) and leaf.errno in (errno.ENOSPC, errno.EDQUOT):
+            drop_output()
+            leaf = DiskFull("No space is left where this writes to.", hint="Free some space there.")
         if isinstance(leaf, MeshnodeError):
             _say(str(leaf))
             return leaf.exit_code

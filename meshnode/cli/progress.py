@@ -43,6 +43,7 @@ class PullDisplay:
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._said = ("", -1)
+        self._unseen = False
 
     def __enter__(self) -> PullDisplay:
         return self
@@ -54,16 +55,21 @@ class PullDisplay:
 
     def __call__(self, step: PullStep) -> None:
         """Show one report; after ``done`` the bar is gone."""
-        if step.phase not in DOING:
-            self.close()
-        elif self._console.is_terminal:
-            self._draw(step)
-        else:
-            self._tell(step)
+        if self._unseen:
+            return
+        try:
+            if step.phase not in DOING:
+                self.close()
+            elif self._console.is_terminal:
+                self._draw(step)
+            else:
+                self._tell(step)
+        except OSError:  # the terminal was closed, or the reader has left: no reason to break off
+            self._unseen = self._console.quiet = True
 
     def close(self) -> None:
         """Leave the terminal as it was found."""
-        if self._bar is not None:
+        if self._bar is not None and not self._unseen:
             self._bar.stop()
         self._bar = None
         self._tasks = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Sequence
 from typing import Final
 
@@ -59,6 +61,13 @@ def labelled(pairs: Sequence[tuple[str, str]], indent: str = "") -> str:
         for number, line in enumerate(value.splitlines()):
             lines.append(f"{indent}{(label if not number else '').ljust(width)}  {printable(line)}")
     return "\n".join(lines)
+
+
+def drop_output() -> None:
+    """Let what is printed from now on go nowhere: its reader has left, and Python would try again at its exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def emit_json(value: object) -> None:

@@ -10,7 +10,7 @@ from meshnode import config
 from meshnode.cli import banner
 from meshnode.cli.options import UpCommand, flags_of, json_option, note_home, settings_options
 from meshnode.cli.progress import PullDisplay
-from meshnode.cli.show import emit_json
+from meshnode.cli.show import drop_output, emit_json
 
 
 @click.command(cls=UpCommand)
@@ -31,10 +31,13 @@ def up(context: click.Context, /, as_json: bool, **given: object) -> None:
     from meshnode import node  # here, as it brings every library along: the other commands start faster without
 
     def on_ready(ready: banner.Ready) -> None:
-        if as_json:
-            emit_json(banner.as_object(ready))
-        else:
-            click.echo(banner.render(ready))
+        try:
+            if as_json:
+                emit_json(banner.as_object(ready))
+            else:
+                click.echo(banner.render(ready))
+        except OSError:  # nobody reads it, or it goes to a full disk: no reason for a node to end
+            drop_output()
 
     with PullDisplay() as display:
         context.exit(node.run(settings, on_ready=on_ready, on_progress=display))

@@ -12,12 +12,10 @@ from collections import deque
 
 import msgspec
 
-from meshnode.engine.pipe import FromWorker, ToWorker, decode_to_worker, encode
+from meshnode.engine.pipe import PIPE_LIMIT, FromWorker, ToWorker, decode_to_worker, encode
 from meshnode.errors import ProtocolViolation
 from meshnode.wire.frames import FrameReader, pack
 
-PIPE_LIMIT = 64 * 2**20
-"""Bytes of one frame, both ways."""
 HIGH_WATER = 2**20
 """Bytes that may wait to be written before the worker waits for its parent."""
 _CHUNK = 2**18

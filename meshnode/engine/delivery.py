@@ -20,7 +20,7 @@ import trio
 
 from meshnode.domain import GenerationRequest
 from meshnode.engine.pipe import Cancel, Gauge, Grant, Step, Submit
-from meshnode.errors import MeshnodeError, ProtocolViolation
+from meshnode.errors import ProtocolViolation
 from meshnode.events import (
     Event,
     Failed,
@@ -36,17 +36,6 @@ from meshnode.events import (
 
 WINDOW = 512
 """Tokens a request may decode ahead of its reader: some seconds of speech, a few tens of kilobytes."""
-
-
-def failure(error: MeshnodeError) -> Failed:
-    """The event that closes an answer for the reason an exception gives."""
-    return Failed(
-        code=error.code,
-        message=error.message,
-        hint=error.hint,
-        param=error.param,
-        retry_after_s=error.retry_after_s,
-    )
 
 
 def decoded_tokens(event: Event) -> int:

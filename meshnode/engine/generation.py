@@ -12,11 +12,9 @@ from meshnode.domain import FinishReason
 from meshnode.engine.sampling import Sampler
 from meshnode.engine.sequence import Ending, TokenSequence
 from meshnode.engine.textstream import TextStream
-from meshnode.errors import MeshnodeError
 from meshnode.events import (
     ChoiceFinished,
     Event,
-    Failed,
     Finished,
     Prefilling,
     Queued,
@@ -28,17 +26,6 @@ from meshnode.events import (
 
 _SILENT = 16
 """Tokens without text (control tokens, parts of characters) after which the reader hears of them all the same."""
-
-
-def failed(error: MeshnodeError) -> Failed:
-    """The event that closes a request for the reason an exception gives."""
-    return Failed(
-        code=error.code,
-        message=error.message,
-        hint=error.hint,
-        param=error.param,
-        retry_after_s=error.retry_after_s,
-    )
 
 
 class Generation:

@@ -15,11 +15,10 @@ import trio
 
 from meshnode.domain import GenerationRequest
 from meshnode.engine.backend import Backend
-from meshnode.engine.delivery import WINDOW, Multiplexer, failure
+from meshnode.engine.delivery import WINDOW, Multiplexer
 from meshnode.engine.loop import Loop
 from meshnode.engine.pipe import Cancel, EngineInfo, Gauge, Grant, Submit
-from meshnode.engine.runner import Death
-from meshnode.errors import WorkerDied
+from meshnode.engine.runner import Death, worker_died
 from meshnode.events import Event, Failed
 
 _LOOK_S = 0.5
@@ -97,8 +96,7 @@ class InlineEngine:
             self._death = Death(reason)
             self._dead.set()
             self._work.set()
-            error = WorkerDied(f"the engine worker {reason}.", hint="Try again: it is started anew.", retry_after_s=1.0)
-            self._multiplexer.close(failure(error))
+            self._multiplexer.close(worker_died(reason))
 
     async def run(self) -> None:
         """Step while there is work, and sleep ``step_s`` for each step; returns when the engine has crashed."""

@@ -15,13 +15,13 @@ from meshnode.domain import FinishReason
 from meshnode.engine.admit import Admission
 from meshnode.engine.backend import Aborted, Backend, NoSpace, Row
 from meshnode.engine.budget import StepBudget
-from meshnode.engine.generation import Generation, failed
+from meshnode.engine.generation import Generation
 from meshnode.engine.pipe import Cancel, Gauge, Grant, Step, Submit
 from meshnode.engine.scheduler import Chunk, QueueFullError, Scheduler
 from meshnode.engine.sequence import Ending, TokenSequence
 from meshnode.engine.templates import ChatTemplate
 from meshnode.errors import InternalFault, MeshnodeError, Overloaded
-from meshnode.events import Event
+from meshnode.events import Event, failure
 
 
 class _Work(NamedTuple):
@@ -116,7 +116,7 @@ class Loop:
         except QueueFullError:
             waiting = len(self._scheduler.waiting)
             error = Overloaded(f"{waiting} requests wait already.", hint="Try again later.", retry_after_s=5.0)
-            self._events.append((message.number, failed(error)))
+            self._events.append((message.number, failure(error)))
         except Exception as error:
             self._refuse(message.number, error)
         else:
@@ -272,7 +272,7 @@ class Loop:
             place = traceback.extract_tb(error.__traceback__)[-1]
             self._complain(f"{type(error).__name__} at {place.filename}:{place.lineno}")
             error = InternalFault("the engine failed on this request.", hint="The log of the model says where.")
-        self._events.append((number, failed(error)))
+        self._events.append((number, failure(error)))
 
     # --- book-keeping -------------------------------------------------------------------------
 

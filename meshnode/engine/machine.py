@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import trio
 
@@ -11,6 +11,8 @@ from meshnode.domain import Record
 from meshnode.engine.hardware import detect, judge
 from meshnode.engine.probe import Probe, probe
 from meshnode.errors import AcceleratorUnusable
+
+MEMINFO = Path("/proc/meminfo")
 
 
 class Machine(Record, frozen=True, kw_only=True):
@@ -24,14 +26,31 @@ class Machine(Record, frozen=True, kw_only=True):
         """Whether there is a GPU with memory of its own."""
         return any(device.kind == "gpu" for device in self.probe.devices)
 
-    def free_memory(self) -> int:
-        """Bytes free for a model: of the largest GPU, or of the machine where there is none."""
-        gpus = [device.memory_free for device in self.probe.devices if device.kind == "gpu"]
-        return max(gpus) if gpus else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    def free_memory(self, meminfo: Path = MEMINFO) -> int:
+        """Bytes free for a model: of the largest GPU, or of the machine where there is none.
+
+        On Linux what can be had without swapping, the page cache included: it is mostly models that were read.
+        Elsewhere what the library says of the processor, which is the memory there is.
+        """
+        gpus, processors = self._free("gpu"), self._free("cpu")
+        return max(gpus) if gpus else _available(meminfo) or max(processors, default=0)
+
+    def _free(self, kind: str) -> list[int]:
+        return [device.memory_free for device in self.probe.devices if device.kind == kind]
 
 
 NO_ENGINE = Machine(probe=Probe(backends=(), devices=(), gpu_offload=False))
 """The machine of a node that runs no models."""
+
+
+def _available(meminfo: Path) -> int:
+    """``MemAvailable`` in bytes; 0 where the system does not say."""
+    try:
+        lines = meminfo.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    found = next((line.split() for line in lines if line.startswith("MemAvailable:")), ("", "0"))
+    return 1024 * int(found[1])
 
 
 async def look_around(environ: Mapping[str, str], *, cpu: bool) -> Machine:

@@ -16,6 +16,10 @@ import msgspec
 from meshnode.domain import GenerationRequest, Record, Tagged
 from meshnode.events import Event
 
+PIPE_LIMIT = 64 * 2**20
+"""Bytes of one frame; above the largest body the API takes, with room for msgpack."""
+STEP_TOKENS = 512
+"""Rows of one engine step at most."""
 UNLIMITED = -1
 """Credit of a request that nobody gates."""
 

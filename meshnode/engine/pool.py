@@ -13,11 +13,10 @@ import trio
 
 from meshnode.domain import GenerationRequest, ModelCard, ModelId
 from meshnode.engine.back_off import BackOff
-from meshnode.engine.delivery import failure
 from meshnode.engine.pipe import EngineInfo
 from meshnode.engine.slot import ModelState, OpenEngine, Slot
 from meshnode.errors import Conflict, Draining, MeshnodeError, Overloaded
-from meshnode.events import Event, Failed, Finished, Loading, Queued
+from meshnode.events import Event, Failed, Finished, Loading, Queued, failure
 from meshnode.observe import Metrics
 
 _BUSY_RETRY_S = 5.0

@@ -67,14 +67,22 @@ class ChildProcess:
 
     async def wait(self) -> int:
         """Wait until it ends, and reap it."""
+        await trio.lowlevel.checkpoint()
         if self._popen.poll() is None:
-            if sys.platform == "linux":
-                await _readable(os.pidfd_open(self._popen.pid))
-            else:
+            descriptor = _pidfd(self._popen.pid)
+            if descriptor is None:
                 await trio.to_thread.run_sync(self._popen.wait, abandon_on_cancel=True)
-        else:
-            await trio.lowlevel.checkpoint()
+            else:
+                await _readable(descriptor)
         return self._popen.wait()
+
+
+def _pidfd(pid: int) -> int | None:
+    """A descriptor that is readable once our child has ended; None where the system or this Python has none."""
+    try:
+        return os.pidfd_open(pid)  # type: ignore[attr-defined,unused-ignore]  # Linux 5.3, and a Python built there
+    except (AttributeError, OSError):
+        return None
 
 
 async def _readable(fd: int) -> None:

@@ -20,9 +20,11 @@ import structlog
 import trio
 
 from meshnode.domain import GenerationRequest
-from meshnode.engine.delivery import WINDOW, Multiplexer, failure
+from meshnode.engine.delivery import WINDOW, Multiplexer
 from meshnode.engine.last_words import LastWords, telling
 from meshnode.engine.pipe import (
+    PIPE_LIMIT,
+    STEP_TOKENS,
     Cancel,
     EngineInfo,
     FromWorker,
@@ -43,13 +45,9 @@ from meshnode.engine.pipe import (
 )
 from meshnode.engine.process import Process, Spawn, exit_reason
 from meshnode.errors import BodyTooLarge, ModelFailed, ProtocolViolation, WorkerDied
-from meshnode.events import Event, Failed
+from meshnode.events import Event, Failed, failure
 from meshnode.wire.frames import FrameReader, pack
 
-PIPE_LIMIT = 64 * 2**20
-"""Bytes of one frame; above the largest body the API takes, with room for msgpack."""
-STEP_TOKENS = 512
-"""Tokens a worker computes in one step at most; a step longer than the hang limit is no hang where it must be so."""
 _RECEIVE = 2**16
 _EXIT_GRACE_S = 0.3
 _REAP_S = 10.0
@@ -61,6 +59,11 @@ class Death(NamedTuple):
 
     reason: str
     last_words: tuple[str, ...] = ()
+
+
+def worker_died(reason: str) -> Failed:
+    """What closes the answers of an engine that is no more; ``reason`` completes "the engine worker"."""
+    return failure(WorkerDied(f"the engine worker {reason}.", hint="Try again: it is started anew.", retry_after_s=1.0))
 
 
 class Engine(Protocol):
@@ -247,8 +250,7 @@ class WorkerEngine:
             return
         self._death = Death(reason, self._words.lines)
         self._dead.set()
-        hint = "Try again: it is started anew."
-        self._multiplexer.close(failure(WorkerDied(f"the engine worker {reason}.", hint=hint, retry_after_s=1.0)))
+        self._multiplexer.close(worker_died(reason))
         if self._info is None:
             said = telling(self._words.lines)
             self._refuse(f"the engine worker {reason}" + (f": {said}" if said else "."))

@@ -14,12 +14,11 @@ import trio
 
 from meshnode.domain import ModelCard, ModelId, Record
 from meshnode.engine.back_off import BackOff
-from meshnode.engine.delivery import failure
 from meshnode.engine.last_words import telling
 from meshnode.engine.pipe import EngineInfo, Gauge
 from meshnode.engine.runner import Death, Engine
 from meshnode.errors import Draining, MeshnodeError, ModelFailed
-from meshnode.events import Failed
+from meshnode.events import Failed, failure
 
 OpenEngine = Callable[[ModelCard, Callable[[float], None]], AbstractAsyncContextManager[Engine]]
 """Opens an engine for a model, reporting the fraction loaded. Raises ModelFailed (or another MeshnodeError)."""
@@ -187,7 +186,7 @@ class Slot:
     def _fail(self, death: Death) -> None:
         reason = _told(death)
         if self._strikes > 1:
-            reason = f"its worker died {self._strikes} times in a row; the last one {reason}"
+            reason = f"its worker failed {self._strikes} times in a row; the last time: {reason}"
         self._log.error("model_failed", reason=reason)
         self._withdraw("failed", reason)
         self.end(failure(self.failed()))

@@ -25,6 +25,7 @@ from meshnode.engine.confine import confine
 from meshnode.engine.loop import Loop
 from meshnode.engine.measure import measure
 from meshnode.engine.pipe import (
+    STEP_TOKENS,
     Cancel,
     Device,
     EngineInfo,
@@ -42,8 +43,6 @@ from meshnode.engine.pipe import (
 )
 from meshnode.errors import MeshnodeError, ModelFailed
 
-STEP_TOKENS = 512
-"""Rows of a step at most."""
 _POLL_S = 0.003
 """How often the pipe is looked at while a long batch is computed."""
 _LOOK_S = 0.5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from bisect import bisect_left
 from typing import NewType
 
 from meshnode.errors import Overloaded
@@ -19,7 +19,7 @@ class Admission:
         self._max_queued = max_queued
         self._next = 0
         self._inside: set[Ticket] = set()
-        self._waiting: OrderedDict[Ticket, None] = OrderedDict()
+        self._waiting: list[Ticket] = []  # in order of arrival, which is that of their numbers
 
     @property
     def generating(self) -> int:
@@ -40,23 +40,22 @@ class Admission:
             )
         ticket = Ticket(self._next)
         self._next += 1
-        self._waiting[ticket] = None
+        self._waiting.append(ticket)
         self._let_in()
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
         """The request is over or gave up; the next ones are let in. Idempotent."""
         self._inside.discard(ticket)
-        self._waiting.pop(ticket, None)
+        if place := self.position(ticket):
+            del self._waiting[place - 1]
         self._let_in()
 
     def position(self, ticket: Ticket) -> int:
         """0: let in; 1: next; and so on."""
-        if ticket not in self._waiting:
-            return 0
-        return next(place for place, waiting in enumerate(self._waiting, start=1) if waiting == ticket)
+        place = bisect_left(self._waiting, ticket)
+        return place + 1 if self._waiting[place : place + 1] == [ticket] else 0
 
     def _let_in(self) -> None:
         while self._waiting and self.generating < self._max_generating:
-            ticket, _ = self._waiting.popitem(last=False)
-            self._inside.add(ticket)
+            self._inside.add(self._waiting.pop(0))

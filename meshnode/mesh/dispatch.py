@@ -12,10 +12,10 @@ import structlog
 import trio
 
 from meshnode.domain import FIRST_TOKEN_S, GenerationRequest, ModelCard, ModelId
-from meshnode.engine.delivery import decoded_tokens, failure
+from meshnode.engine.delivery import decoded_tokens
 from meshnode.engine.slot import ModelState
 from meshnode.errors import DeadlineExceeded, InternalFault, MeshnodeError
-from meshnode.events import Event, Failed, Finished, Loading, Queued, Started
+from meshnode.events import Event, Failed, Finished, Loading, Queued, Started, failure
 from meshnode.mesh.answer import Answer, Route
 from meshnode.mesh.measure import Measure
 from meshnode.mesh.route import Candidate, Local, plan, refusal

@@ -40,10 +40,15 @@ def inspect(file: BinaryIO, path: Path) -> GgufMetadata:
     except ModelFileRefused as error:
         raise ModelFileRefused(f"{path.name}: {error.message}", hint=error.hint) from error
     except OSError as error:
-        raise ModelFileRefused(
-            f"{path} cannot be read: {os.strerror(error.errno or 0)}.", hint="Check the disk it lies on."
-        ) from error
+        raise unreadable(path, error) from error
     return metadata
+
+
+def unreadable(path: Path, error: OSError) -> ModelFileRefused:
+    """What it means that reading an open file failed."""
+    return ModelFileRefused(
+        f"{path} cannot be read: {os.strerror(error.errno or 0)}.", hint="Check the disk it lies on."
+    )
 
 
 def read_card(

@@ -170,6 +170,15 @@ def best_for(memory_bytes: int, *, accelerated: bool = True) -> HubModel | None:
     return max(suitable, key=lambda model: model.parameters, default=None)
 
 
+def suggestion(best: HubModel | None, hub: str, *, reachable: bool) -> str:
+    """One sentence about what else could be run here: ``best`` of the list that fits, if the hub at ``hub`` answers."""
+    if best is None:
+        return "No other model of the catalogue fits in the memory that is free here."
+    if not reachable:
+        return f"The model hub {hub} cannot be reached from here: no other model is suggested."
+    return f"A better model fits this machine: meshnode pull {best.source} ({best.good_for})."
+
+
 def by_name(name: str) -> PackagedModel | HubModel | None:
     """The entry a user means by ``default``, the default's name or id, or a name of the list; case does not count."""
     wanted = name.strip().lower()

@@ -185,11 +185,9 @@ class Fetcher:
                 return sha256
             self._check_room((total or 0) - at)
             etag = response.headers.get("etag", "")
-            part.remember(
-                PartNote(
-                    url=public_url(wanted.url), etag="" if etag.startswith("W/") else etag, size=total, sha256=sha256
-                )
-            )
+            strong = "" if etag.startswith("W/") else etag
+            note = PartNote(url=public_url(wanted.url), etag=strong, size=total, sha256=sha256)
+            await trio.to_thread.run_sync(part.remember, note)
             async with _body(response) as chunks:
                 await self._receive(public_url(str(response.url)), chunks, part, at, total, report)
         if total is not None and part.size() != total:

@@ -19,7 +19,7 @@ import trio
 
 from meshnode.domain import ModelCard, ModelId
 from meshnode.errors import MeshnodeError, ModelFileRefused, ModelNotFound
-from meshnode.models.card import open_model, read_card, unchanged
+from meshnode.models.card import open_model, read_card, unchanged, unreadable
 from meshnode.models.catalogue import DEFAULT
 from meshnode.models.hasher import Hasher
 from meshnode.models.hashing import sha256_of
@@ -202,8 +202,8 @@ class Library:
         self._hasher.later(self._cards.values())
 
     async def _look_again(self, card: ModelCard) -> None:
-        del self._cards[card.id]
         if not await trio.to_thread.run_sync(os.path.exists, card.path):
+            del self._cards[card.id]
             self._notice(f"{card.id} was dropped: {card.path} is gone.", event="model_vanished")
             return
         try:
@@ -212,6 +212,7 @@ class Library:
                 aside = await trio.to_thread.run_sync(self._store.set_aside, card.sha256)
                 raise ModelFileRefused(f"its content changed; it was set aside as {aside}.")
         except MeshnodeError as error:
+            del self._cards[card.id]
             self._notice(f"{card.id} was dropped: {error.message}", event="model_damaged")
             return
         self._cards[card.id] = msgspec.structs.replace(
@@ -292,8 +293,12 @@ class Library:
     # --- hashes -------------------------------------------------------------------------------
 
     async def _hashed(self, card: ModelCard) -> str:
+        """The sha256 of a model's file. Raises ModelFileRefused, also where the disk it lies on fails meanwhile."""
         with open_model(Path(card.path)) as file:
-            return await sha256_of(file, card.size)
+            try:
+                return await sha256_of(file, card.size)
+            except OSError as error:
+                raise unreadable(Path(card.path), error) from error
 
     async def hash_in_background(self) -> None:
         """Compute hashes that are missing, one file after another, until cancelled."""

@@ -105,7 +105,7 @@ def _walk(root: Path, problems: list[Problem]) -> Iterator[Path]:
             if entry.is_dir(follow_symlinks=False):
                 if depth < MAX_DEPTH:
                     folders.append((Path(entry.path), depth + 1))
-            elif not entry.is_symlink() or not Path(entry.path).is_dir():
+            elif not (entry.is_symlink() and Path(entry.path).is_dir()) and _is_text(Path(entry.path), problems):
                 yield Path(entry.path)
 
 
@@ -117,10 +117,20 @@ def _inside(path: Path, root: Path, problems: list[Problem]) -> Path | None:
     except OSError as error:
         problems.append(Problem(path, os.strerror(error.errno or 0)))
         return None
+    if not _is_text(real, problems):
+        return None
     if not stat.S_ISREG(mode) or not real.is_relative_to(os.path.realpath(root)):
         problems.append(Problem(path, "leads out of its folder"))
         return None
     return real
+
+
+def _is_text(path: Path, problems: list[Problem]) -> bool:
+    """Whether index and API, which are JSON, can hold this path."""
+    shown = str(path).encode(errors="backslashreplace").decode()
+    if shown != str(path):
+        problems.append(Problem(Path(shown), "its name is not UTF-8 text"))
+    return shown == str(path)
 
 
 def _files(place: Place, problems: list[Problem]) -> Iterator[Found]:
@@ -154,7 +164,8 @@ def _ollama(place: Place, problems: list[Problem]) -> Iterator[Found]:
 def _model_digest(path: Path, problems: list[Problem]) -> str | None:
     """The digest of the model layer of a manifest; ``None`` where it has none (a remote model)."""
     try:
-        if path.stat().st_size > MAX_MANIFEST:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_MANIFEST:
             raise ValueError
         layers = json.loads(path.read_bytes())["layers"]
         digests = [layer["digest"] for layer in layers if layer["mediaType"] == _MODEL_LAYER]

@@ -78,9 +78,8 @@ def translated(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(f"no space is left in {path}.", hint="Free some space, then try again.") from error
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise HomeUnusable(
-            f"{error.filename or path} cannot be used: {reason}.", hint=f"Check the owner and mode of {path}."
-        ) from error
+        where = error.filename if isinstance(error.filename, str) else path
+        raise HomeUnusable(f"{where} cannot be used: {reason}.", hint=f"Check the owner and mode of {path}.") from error
 
 
 class Store:

@@ -215,7 +215,8 @@ class Host:
             async with trio.open_nursery() as nursery:
                 for conn in self._network.get_connections():
                     nursery.start_soon(_close_quietly, conn)
-        await self._host.close()
+        with trio.move_on_after(self._limits.close_timeout_s):  # called shielded: a peer that stalls must not hold it
+            await self._host.close()
 
     # --- dialling -------------------------------------------------------------------------------
 

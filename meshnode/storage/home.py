@@ -19,6 +19,7 @@ from meshnode.errors import DiskFull, HomeInUse, HomeUnusable
 DATABASE_FILE: Final = "meshnode.db"
 CONTROL_SOCKET: Final = "control.sock"
 LOCK_FILE: Final = "lock"
+SETTINGS_FILE: Final = "config.toml"
 LOCK_ATTEMPTS: Final = 5
 """A :func:`holder` that looks at this very moment has the lock, too, for an instant."""
 FOLDERS: Final = ("models",)
@@ -95,9 +96,12 @@ def _take(descriptor: int, home: Path) -> None:
             time.sleep(0.02)
         except OSError as error:
             raise _unusable(home / LOCK_FILE, error)
-    with _full_disk_told(home):
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    try:
+        with _full_disk_told(home):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        raise _unusable(home / LOCK_FILE, error)
 
 
 def _make(folder: Path) -> None:
@@ -119,8 +123,22 @@ def _check_owner(home: Path) -> None:
             hint=f"Give it to this user (sudo chown -R {us} {home}), or choose another --home.",
         )
     if status.st_mode & 0o077:
+        _close(home, status.st_mode)
+
+
+def _close(home: Path, mode: int) -> None:
+    """Keep others out of a home; a folder in use for other things (``/tmp``, a login folder) stays as it is."""
+    try:
+        names = set(os.listdir(home))
+    except OSError as error:
+        raise _unusable(home, error)
+    if not names or names & {DATABASE_FILE, SETTINGS_FILE}:
         with contextlib.suppress(OSError):  # a file system without modes; what is secret in it has its own
             home.chmod(0o700)
+    elif mode & 0o002:
+        raise HomeUnusable(
+            f"{home} holds other things, and everybody may write there.", hint="Name a folder of its own with --home."
+        )
 
 
 def _check_socket_path(home: Path) -> None:

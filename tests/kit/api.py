@@ -117,6 +117,7 @@ class Scripted:
     forever: bool = False
     refusal: Exception | None = None
     requests: list[GenerationRequest] = field(default_factory=list)
+    answers: list[ScriptedAnswer] = field(default_factory=list)
     inside: int = 0
     """Requests whose block is entered now."""
     entered: trio.Event = field(default_factory=trio.Event)
@@ -131,7 +132,8 @@ class Scripted:
         self.inside += 1
         self.entered.set()
         try:
-            yield ScriptedAnswer(self.steps, forever=self.forever)
+            self.answers.append(ScriptedAnswer(self.steps, forever=self.forever))
+            yield self.answers[-1]
         finally:
             self.inside -= 1
             self.left.set()

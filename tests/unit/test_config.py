@@ -97,7 +97,7 @@ WRONG = [
     ({}, {"MESHNODE_MODLE": "x"}, None, ["environment", "MESHNODE_MODLE", "MESHNODE_MODEL?"]),
     ({}, {"MESHNODE_CPU": "perhaps"}, None, ["MESHNODE_CPU", "'perhaps'", "true or false"]),
     ({"api.address": "9337"}, {}, None, ["--api", "'9337'", "HOST:PORT"]),
-    ({"net.join": ("127.0.0.1",)}, {}, None, ["--join", "127.0.0.1", "multiaddr"]),
+    ({"net.join": ("127.0.0.1",)}, {}, None, ["--join: '127.0.0.1' is not", "multiaddr"]),
     ({"home": "a\nb"}, {}, None, ["--home"]),
 ]
 
@@ -165,6 +165,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.toml").mkdir()
     with pytest.raises(ConfigError, match=r"config\.toml cannot be read"):
         read({"home": tmp_path}, dict(os.environ))
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.toml")
+    with pytest.raises(ConfigError, match="is not a file"):
+        read({"home": tmp_path}, {})
+
+
+def test_a_file_far_too_large_is_not_taken_in(tmp_path: Path) -> None:
+    with (tmp_path / "config.toml").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ConfigError, match="larger than 1024 KiB"):
+        read({"home": tmp_path}, {})
 
 
 # --- documentation --------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from meshnode.domain import FinishReason
+from meshnode.errors import Overloaded
 from meshnode.events import (
     ChoiceFinished,
     EmbeddingResult,
@@ -28,6 +29,7 @@ from meshnode.events import (
     ToolCallDelta,
     ToolCallStarted,
     Usage,
+    failure,
 )
 
 ONE_OF_EACH: list[Event] = [
@@ -59,3 +61,8 @@ def test_an_event_comes_back_as_what_it_was(event: Event) -> None:
     back = msgspec.msgpack.decode(msgspec.msgpack.encode(event), type=Event)
     assert back == event
     assert type(back) is type(event)
+
+
+def test_a_failure_says_all_that_the_error_says() -> None:
+    error = Overloaded("full.", hint="wait.", param="p", retry_after_s=2.0)
+    assert failure(error) == Failed(code="overloaded", message="full.", hint="wait.", param="p", retry_after_s=2.0)

@@ -139,6 +139,18 @@ def test_a_key_that_others_could_read_is_closed_to_them_and_said_so(tmp_path: Pa
     assert stat.S_IMODE((tmp_path / "peer.key").stat().st_mode) == 0o600
 
 
+def test_what_is_no_key_keeps_its_permissions(tmp_path: Path) -> None:
+    load_or_create(tmp_path, entropy())
+    other = tmp_path / "accounts"
+    other.write_text("root:x:0:0")
+    other.chmod(0o644)
+    (tmp_path / "peer.key").unlink()
+    (tmp_path / "peer.key").symlink_to(other)
+    with pytest.raises(DamagedKey):
+        load_or_create(tmp_path, none_needed)
+    assert stat.S_IMODE(other.stat().st_mode) == 0o644
+
+
 def test_a_folder_in_the_keys_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "peer.key").mkdir()
     with pytest.raises(DamagedKey, match="not a regular file"):

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from meshnode.client import Client, open_client
-from meshnode.errors import Conflict, ModelNotFound, SourceFailed
+from meshnode.errors import Conflict, Draining, ModelNotFound, SourceFailed
 from tests.kit.api import ADMIN_TOKEN, CARD, MemoryLibrary, MemoryPool, read_until, ready, running_api
 
 T = TypeVar("T")
@@ -72,6 +72,21 @@ async def test_a_client_that_leaves_a_pull_stops_it() -> None:
             assert library.pulling == 1
         with trio.fail_after(10):
             await library.left.wait()
+        assert library.pulling == 0
+
+
+async def test_a_node_that_stops_ends_a_pull_and_says_so(tmp_path: Path) -> None:
+    library = MemoryLibrary(CARD)
+    async with running_api(library=library, control_socket=tmp_path / "control.sock") as api:
+
+        def pull(node: Client) -> None:
+            steps = node.pull("slow")
+            assert [next(steps).phase, next(steps).phase] == ["fetch", "verify"]
+            trio.from_thread.run_sync(api.context.draining.set)
+            with pytest.raises(Draining, match="what was fetched is kept"):
+                next(steps)
+
+        await as_owner(tmp_path, pull)
         assert library.pulling == 0
 
 

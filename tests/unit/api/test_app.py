@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from meshnode.config import ApiSettings
 from meshnode.errors import CapabilityUnavailable
-from tests.kit.api import CHAT, MemoryLibrary, Scripted, running_api
+from tests.kit.api import ADMIN_TOKEN, CHAT, MemoryLibrary, Scripted, read_until, running_api
 
 
 @pytest.mark.parametrize(
@@ -13,7 +14,6 @@ from tests.kit.api import CHAT, MemoryLibrary, Scripted, running_api
     [
         ("GET", "/nothing", 404, "not_found"),
         ("GET", "/v1", 404, "not_found"),
-        ("GET", "//v1/models", 404, "not_found"),
         ("GET", "/v1/models/", 404, "not_found"),
         ("GET", "/V1/models", 404, "not_found"),
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
@@ -27,6 +27,14 @@ async def test_what_is_not_there_is_said_in_the_envelope(method: str, path: str,
     assert answer.status_code == status
     assert answer.json()["error"]["code"] == code
     assert answer.headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize("path", ["//v1/models", "///v1/models", "/%2fv1/models", "/%2Fapi/models"])
+async def test_more_slashes_at_the_start_lead_past_nobody(path: str) -> None:
+    async with running_api(settings=ApiSettings(address="127.0.0.1:0", local_key=True)) as api, api.raw() as stream:
+        for token, status in (("wrong", b"401"), (ADMIN_TOKEN, b"404")):
+            await stream.send_all(api.head("GET", path, f"Authorization: Bearer {token}"))
+            assert (await read_until(stream, b"}}")).split()[1] == status
 
 
 async def test_405_says_what_is_allowed() -> None:

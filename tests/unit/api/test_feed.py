@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
 
 from meshnode.api.feed import WINDOW, start_feed
+from meshnode.config import ApiSettings
 from meshnode.domain import GenerationRequest, ModelId, RequestId
 from meshnode.errors import Draining, InternalFault, ModelNotFound, Overloaded
 from meshnode.events import Finished, Started, TextDelta
@@ -97,3 +101,30 @@ async def test_leaving_the_nursery_leaves_the_dispatchers_block() -> None:
         await dispatcher.entered.wait()
         nursery.cancel_scope.cancel()
     assert dispatcher.inside == 0
+
+
+async def test_what_a_request_waited_for_its_turn_is_taken_off_its_deadline(autojump_clock: MockClock) -> None:
+    dispatcher = Scripted([partial(trio.sleep, 3.0), *spoken("a")])
+    context = a_context(dispatcher, [], settings=ApiSettings(address="127.0.0.1:0", max_generating=1))
+    async with trio.open_nursery() as nursery:
+        start_feed(nursery, context, REQUEST)
+        await dispatcher.entered.wait()
+        feed = start_feed(nursery, context, msgspec.structs.replace(REQUEST, deadline_s=10.0))
+        while not isinstance(await feed.receive(), Finished):
+            pass
+    assert dispatcher.requests[0].deadline_s is None
+    assert dispatcher.requests[1].deadline_s == pytest.approx(7.0)
+
+
+async def test_the_route_is_the_one_taken_in_the_end() -> None:
+    dispatcher = Scripted([Started(1), trio.sleep_forever])
+    async with trio.open_nursery() as nursery:
+        feed = start_feed(nursery, a_context(dispatcher, []), REQUEST)
+        routes = [feed.route]
+        await feed.receive()
+        (answer,) = dispatcher.answers
+        routes.append(feed.route)
+        answer.route = msgspec.structs.replace(answer.route, attempts=2)
+        routes.append(feed.route)
+        assert [route and route.attempts for route in routes] == [None, 1, 2]
+        nursery.cancel_scope.cancel()

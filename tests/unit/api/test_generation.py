@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 import trio
 import trio.lowlevel
 
+from meshnode.api.chat import ChatRenderer
+from meshnode.api.chat_schema import parse_chat
+from meshnode.api.generation import LARGE_BODY, Dialect, parsed
+from meshnode.api.schema import Ask, Asker
 from meshnode.config import ApiSettings
+from meshnode.domain import OWNER, RequestId
 from meshnode.errors import ModelFailed, ModelNotFound, Overloaded
 from meshnode.events import Failed, Finished, Loading, Queued, Started, TextDelta, Usage
 from tests.kit.api import CHAT, Scripted, Step, endless, running_api, spoken, sse_data
@@ -159,3 +165,17 @@ async def test_a_node_that_stops_ends_one_shot_answers_with_503_and_takes_no_mor
             api.context.draining.set()
     assert answers[0].status_code == 503
     assert answers[0].json()["error"]["code"] == "draining"
+
+
+@pytest.mark.parametrize(("size", "beside"), [(100, False), (LARGE_BODY, True)])
+async def test_only_a_large_body_is_read_beside_the_event_loop(size: int, beside: bool) -> None:
+    threads = []
+
+    def parse(body: bytes, asker: Asker) -> Ask:
+        threads.append(threading.get_ident())
+        return parse_chat(body, asker)
+
+    body = b'{"messages":[{"role":"user","content":"hi"}]}'.ljust(size)
+    ask = await parsed(Dialect("chatcmpl-", parse, ChatRenderer), body, Asker(RequestId("r1"), OWNER))
+    assert ask.request.id == "r1"
+    assert (threads != [threading.get_ident()]) is beside

@@ -53,6 +53,14 @@ async def test_a_client_that_never_finishes_the_handshake_is_let_go(tmp_path: Pa
             await read_all(stream)
 
 
+async def test_one_in_the_middle_of_its_handshake_makes_room_for_the_next(tmp_path: Path) -> None:
+    cert, key = self_signed(tmp_path, "node.example")
+    settings = ApiSettings(address="127.0.0.1:0", tls_cert=cert, tls_key=key, header_timeout_s=600, max_connections=1)
+    async with running_api(settings=settings) as api, api.raw() as silent, api.raw():
+        with trio.fail_after(20):
+            assert await read_all(silent) == b""
+
+
 async def test_with_local_key_a_key_of_the_key_file_opens_v1_and_nothing_else() -> None:
     key = new_key(os.urandom(32))
     settings = ApiSettings(address="127.0.0.1:0", local_key=True)

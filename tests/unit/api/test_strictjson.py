@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -117,3 +118,11 @@ def test_values_are_described_and_shortened_for_messages() -> None:
         "an object",
     ]
     assert shorten("a\n\u202e" + "x" * 100) == '"a\\n\\u202e' + "x" * 37 + "…"
+
+
+def test_a_name_that_comes_twice_in_a_large_object_is_found_at_once() -> None:
+    names = ",".join(f'"{number}":1' for number in range(100_000))
+    began = time.process_time()
+    with pytest.raises(MalformedBody, match='"99999" twice'):
+        parse_object(f'{{{names},"99999":2}}'.encode())
+    assert time.process_time() - began < 10, "a search that is quadratic takes minutes"

@@ -12,7 +12,7 @@ import pytest
 
 from meshnode import __version__
 from meshnode.cli.main import cli
-from meshnode.errors import HomeInUse, PortInUse
+from meshnode.errors import DiskFull, HomeInUse, PortInUse
 from tests.kit.fakenode import STATUS, FakeNode
 from tests.unit.cli.conftest import Shell
 
@@ -156,3 +156,21 @@ def test_a_reader_that_leaves_is_no_crash(node: FakeNode) -> None:
         done = subprocess.run(line, stdout=stdout, stderr=subprocess.PIPE, env=clean, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stderr == b""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+def test_a_full_disk_behind_the_output_is_said(node: FakeNode) -> None:
+    node.json("GET /api/status", STATUS)
+    line = [sys.executable, "-m", "meshnode", "status", "--home", str(node.home)]
+    with open("/dev/full", "wb") as stdout:
+        done = subprocess.run(line, stdout=stdout, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == DiskFull.exit_code
+    assert done.stderr.startswith(b"meshnode: No space is left")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_closed_output_is_no_crash(node: FakeNode) -> None:
+    node.json("GET /api/status", STATUS)
+    line = ["sh", "-c", 'exec "$0" "$@" >&-', sys.executable, "-m", "meshnode", "status", "--home", str(node.home)]
+    done = subprocess.run(line, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -33,6 +33,21 @@ def test_off_a_terminal_there_are_few_lines(capsys: pytest.CaptureFixture[str]) 
     assert lines[-1] == "Fetching: 1 kB of 1 kB (100 %)"
 
 
+class Gone(io.StringIO):
+    """A terminal that was closed, or a pipe whose reader has left."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_nobody_who_looks_is_no_reason_to_break_off(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    monkeypatch.setattr("sys.stderr", Gone())
+    with PullDisplay(Console(file=Gone(), force_terminal=terminal)) as display:
+        for step in [*FETCH, PullProgress(phase="done")]:
+            display(step)
+
+
 def test_an_unknown_total_says_it_once(capsys: pytest.CaptureFixture[str]) -> None:
     with PullDisplay(Console(file=io.StringIO())) as display:
         for done in range(50):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from meshnode.domain import FinishReason, Sampling, Stopping
-from meshnode.engine.generation import Generation, failed
+from meshnode.engine.generation import Generation
 from meshnode.engine.sampling import Sampler
 from meshnode.engine.sequence import Ending, TokenSequence
-from meshnode.errors import Overloaded
-from meshnode.events import ChoiceFinished, Event, Failed, Finished, Prefilling, Queued, Started, TextDelta
+from meshnode.events import ChoiceFinished, Event, Finished, Prefilling, Queued, Started, TextDelta
 
 STOP, LENGTH = FinishReason.STOP, FinishReason.LENGTH
 
@@ -104,8 +103,3 @@ def test_it_knows_when_it_is_over(closing: Ending) -> None:
     assert not it.closed
     list(it.end(closing, 2.0))
     assert it.closed
-
-
-def test_failure_says_all_that_the_error_says() -> None:
-    error = Overloaded("full.", hint="wait.", param="p", retry_after_s=2.0)
-    assert failed(error) == Failed(code="overloaded", message="full.", hint="wait.", param="p", retry_after_s=2.0)

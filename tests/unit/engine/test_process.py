@@ -50,7 +50,10 @@ async def test_a_child_has_its_own_session_only_its_own_variables_and_nothing_to
     assert await run(source, A="1", LC_CTYPE="C.UTF-8") == (0, b"True ['A', 'LC_CTYPE'] ''")
 
 
-async def test_waiting_can_be_given_up_and_taken_up_again() -> None:
+@pytest.mark.parametrize("by_descriptor", [True, False], ids=["by descriptor", "by thread"])
+async def test_waiting_can_be_given_up_and_taken_up_again(by_descriptor: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not by_descriptor:
+        monkeypatch.delattr(os, "pidfd_open", raising=False)  # not every system has it, nor every Python
     child = start([sys.executable, "-c", "import time; time.sleep(60)"], environ={}, stdout=subprocess.DEVNULL)
     async with child.errors:
         with trio.move_on_after(0.05):

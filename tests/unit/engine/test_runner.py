@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from meshnode.domain import GenerationRequest, ModelId, RequestId
-from meshnode.engine.pipe import Load
+from meshnode.engine.pipe import PIPE_LIMIT, Load
 from meshnode.engine.process import Process
-from meshnode.engine.runner import DEFAULT_LIMITS, PIPE_LIMIT, WorkerEngine, WorkerLimits, open_worker, patience
+from meshnode.engine.runner import DEFAULT_LIMITS, WorkerEngine, WorkerLimits, open_worker, patience
 from meshnode.errors import BodyTooLarge, ModelFailed
 from meshnode.events import Event, Failed, Finished, Started, TextDelta
 from tests.kit.workers import INFO, scripted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshnode.models.catalogue import DEFAULT, HUB_MODELS, best_for, by_name, memory_for
+from meshnode.models.catalogue import DEFAULT, HUB_MODELS, best_for, by_name, memory_for, suggestion
 from meshnode.models.quantisation import is_label
 from meshnode.models.sources import HubSource, parse_source
 from meshnode.models.store import check_digest
@@ -46,3 +46,12 @@ def test_a_cpu_is_offered_what_it_can_speak_fluently() -> None:
 @pytest.mark.parametrize("name", ["default", "Default", "smollm2-135m-instruct", "smollm2-135m-instruct:Q4_1"])
 def test_the_default_has_names(name: str) -> None:
     assert by_name(name) is DEFAULT
+
+
+def test_a_suggestion_names_the_command_or_why_there_is_none() -> None:
+    best = HUB_MODELS[0]
+    assert f"meshnode pull {best.source}" in suggestion(best, "https://hub.test", reachable=True)
+    assert "https://hub.test cannot be reached" in suggestion(best, "https://hub.test", reachable=False)
+    nothing_fits = suggestion(None, "https://hub.test", reachable=False)
+    assert "memory" in nothing_fits
+    assert "cannot be reached" not in nothing_fits, "nobody asked the hub"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
@@ -124,6 +125,23 @@ async def test_a_hostile_file_changes_nothing(home: Home) -> None:
         assert library.cards() == ()
 
 
+async def test_a_disk_that_fails_while_a_file_is_hashed_costs_the_hash_alone(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing(*_: object) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(library_module, "sha256_of", failing)
+    async with home.open() as library:
+        with pytest.raises(ModelFileRefused, match="cannot be read"):
+            await library.add_file(home.file("a.gguf"))
+        monkeypatch.setattr(library_module, "HASHED_AT_ONCE", 0)
+        card = await library.add_file(home.file("b.gguf", seed=2))
+        await library.hashes_known()
+        assert library.cards() == (card,)
+        assert "b.gguf cannot be read" in library.notices[-1]
+
+
 async def test_a_big_file_is_hashed_in_the_background(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library_module, "HASHED_AT_ONCE", 1000)
     path = home.file("big-F32.gguf")
@@ -179,11 +197,13 @@ async def test_a_changed_file_is_read_again(home: Home) -> None:
     path = home.file("m-F32.gguf")
     async with home.open() as library:
         before = await library.add_file(path)
+        await library.add_file(home.file("other-F32.gguf", seed=9))
     write_tiny_gguf(path, ctx=4096, seed=5)
     with trio.fail_after(30):
         async with home.open() as library:
             after = library.resolve("m")
             assert (before.context_length, after.context_length) == (2048, 4096)
+            assert library.resolve(None) == after
             assert "read again" in library.notices[0]
             await library.hashes_known()
             assert library.resolve("m").sha256 == digest_of(path) != before.sha256

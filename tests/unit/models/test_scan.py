@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,24 @@ def test_a_pipe_is_no_model(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "m.gguf")
     found, problems = looked(tmp_path, "lm-studio")
     assert (found, len(problems)) == ([], 1)
+
+
+def test_a_pipe_is_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / "manifests").mkdir()
+    os.mkfifo(tmp_path / "manifests" / "m")
+    assert looked(tmp_path, "ollama") == ([], [Problem(tmp_path / "manifests" / "m", "not a manifest")])
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no such names")
+def test_a_name_that_is_no_text_is_passed_over(tmp_path: Path) -> None:
+    put(tmp_path / "m.gguf")
+    put(tmp_path / "\udcff.gguf")
+    put(tmp_path / "\udcfe" / "n.gguf")
+    (tmp_path / "l.gguf").symlink_to(tmp_path / "\udcfe" / "n.gguf")
+    found, problems = looked(tmp_path, "lm-studio")
+    assert [item.name for item in found] == ["m.gguf"]
+    assert {problem.reason for problem in problems} == {"its name is not UTF-8 text"}
+    assert all(str(problem.path).isprintable() for problem in problems)
 
 
 def test_walks_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,3 +147,9 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_full_disk_is_called_so() -> None:
     with pytest.raises(DiskFull, match="no space"), translated(Path("/home/x")), open("/dev/full", "wb", 0) as full:
         full.write(b"x")
+
+
+def test_an_index_that_is_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "index.json").mkdir()
+    with open_store(tmp_path) as store, pytest.raises(HomeUnusable, match=f"^{tmp_path} cannot be used"):
+        store.read_index()

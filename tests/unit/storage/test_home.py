@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from meshnode import client
+from meshnode import client, config
 from meshnode.errors import DiskFull, HomeInUse, HomeUnusable
 from meshnode.storage import home as home_module
 from meshnode.storage.home import CONTROL_SOCKET, LONGEST_SOCKET_PATH, holder, lock, prepare
@@ -35,6 +35,30 @@ def test_a_home_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None
     tmp_path.chmod(0o755)
     prepare(tmp_path)
     assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["meshnode.db", "config.toml"])
+def test_a_home_is_known_by_what_is_in_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    tmp_path.chmod(0o777)
+    prepare(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_of_other_things_keeps_its_permissions(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    tmp_path.chmod(0o755)
+    prepare(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_folder_where_everybody_writes_is_no_home(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    tmp_path.chmod(0o1777)
+    with pytest.raises(HomeUnusable, match="everybody may write"):
+        prepare(tmp_path)
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
 def test_preparing_twice_changes_nothing(tmp_path: Path) -> None:
@@ -113,6 +137,16 @@ def test_a_link_in_the_locks_place_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(HomeUnusable), lock(tmp_path):
         pytest.fail("the link was followed")
     assert (tmp_path / "precious").read_text() == "data"
+
+
+def test_a_pipe_in_the_locks_place_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lock")
+    with pytest.raises(HomeUnusable, match="lock cannot be used"), lock(tmp_path):
+        pass
+
+
+def test_home_and_config_mean_the_same_settings() -> None:
+    assert home_module.SETTINGS_FILE == config.CONFIG_FILE
 
 
 def test_node_and_client_mean_the_same_socket() -> None:
