@@ -95,7 +95,14 @@ def test_a_chat_by_keyboard_alone_streams_to_its_end(page: Chrome) -> None:
     keep_picture(page, "wide")
 
 
+ENDLESS = """const real = window.fetch;
+window.fetch = (url, options) => real(url, options && options.body
+    ? {...options, body: JSON.stringify({...JSON.parse(options.body), ignore_eos: true})} : options);"""
+"""The page's requests, whose answers then end only when somebody stops them."""
+
+
 def test_stop_ends_the_answer_and_frees_the_slot(page: Chrome, node: Node) -> None:
+    page.execute_script(ENDLESS)
     set_option(page, "max_tokens", "4000")
     find(page, "#prompt").send_keys("Count from one to ten thousand.", Keys.ENTER)
     wait(page).until(lambda b: find(b, "article.assistant .body").text.strip())
