@@ -356,7 +356,7 @@ class _Node:
     async def _first_model(self, say: Say, models: list[ReadyModel]) -> list[str]:
         """Fetch the default model into an empty home, and load; what goes wrong is a note: the node runs on."""
         try:
-            if not self._library.cards():
+            if self._settings.engine.model is None and not self._library.cards():
                 async with self._library.pull("default") as pulling:
                     async for progress in pulling:
                         say.progress(progress)

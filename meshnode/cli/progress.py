@@ -35,11 +35,19 @@ class PullStep(Protocol):
     def total(self) -> int | None: ...
 
 
+class Screen(Console):
+    """A console that says with OSError that nobody reads it; rich would end the program, and close our stdout."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich."""
+        raise BrokenPipeError
+
+
 class PullDisplay:
     """Shows the reports it is called with; nothing until the first, and clears up when the block is left."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or Screen(stderr=True)
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._said = ("", -1)

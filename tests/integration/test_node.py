@@ -377,3 +377,9 @@ async def test_a_node_that_is_told_to_join_another_connects_to_it(shared: Node, 
 
 def test_a_wrong_address_to_join_is_named(tmp_path: Path) -> None:
     assert "/p2p/" in _refused(tmp_path / "home", "--no-engine", "--join", "/ip4/127.0.0.1/tcp/9", code=10)
+
+
+def test_an_unknown_model_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
+    line = _refused(tmp_path / "home", "--model", "no-such-model", code=22)
+    assert "no-such-model" in line
+    assert not list((tmp_path / "home" / "models").glob("*.gguf"))

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from meshnode.cli.progress import PullDisplay
+from meshnode.cli.progress import PullDisplay, Screen
 from meshnode.client import PullProgress
 
 FETCH = [PullProgress(phase="fetch", done=done, total=1000) for done in range(0, 1001, 25)]
@@ -43,7 +43,7 @@ class Gone(io.StringIO):
 @pytest.mark.parametrize("terminal", [True, False])
 def test_nobody_who_looks_is_no_reason_to_break_off(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
     monkeypatch.setattr("sys.stderr", Gone())
-    with PullDisplay(Console(file=Gone(), force_terminal=terminal)) as display:
+    with PullDisplay(Screen(file=Gone(), force_terminal=terminal)) as display:
         for step in [*FETCH, PullProgress(phase="done")]:
             display(step)
 
