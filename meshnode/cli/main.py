@@ -41,7 +41,12 @@ for _command in (up, status, models, pull, rm, chat, show_id, stop):
 def main() -> None:
     """Entry point: run the command line and leave with its exit code."""
     _open_standard_streams()
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    try:
+        sys.stderr.flush()
+    except OSError:  # a full disk behind it: Python would flush again at its exit, and make 120 of our status
+        drop_output(sys.stderr)
+    sys.exit(status)
 
 
 def _open_standard_streams() -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TextIO
 
 import click
 import msgspec
@@ -63,10 +63,13 @@ def labelled(pairs: Sequence[tuple[str, str]], indent: str = "") -> str:
     return "\n".join(lines)
 
 
-def drop_output() -> None:
-    """Let what is printed from now on go nowhere: its reader has left, and Python would try again at its exit."""
+def drop_output(stream: TextIO | None = None) -> None:
+    """Let what is still to be written to ``stream`` (default: stdout) go nowhere: nobody can take it.
+
+    Python would try again at its exit.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, (stream or sys.stdout).fileno())
     os.close(nowhere)
 
 
