@@ -14,7 +14,7 @@ VIRTUAL_CLOCKS = frozenset({"autojump_clock", "mock_clock"})
 UNFINISHED = re.compile(r"TODO|FIXME|XXX|NotImplementedError|[Nn]ot implemented")
 _HERE = [f"{Path.home()}/", *(f"{folder}/" for folder in [Path(__file__).parents[3]] if folder != Path("/"))]
 MACHINE_PATHS = re.compile(r"/root/|/tmp/[a-z]/|py[p]i\.org|python[h]osted|" + "|".join(map(re.escape, _HERE)))
-"""Where this checkout and its user live, scratch folders, and hosts of package registries (written so as to name none)."""
+"""Where this checkout and its user live, scratch folders, hosts of registries (written so as to name none)."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
