@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshnode.domain import FinishReason, Record, Tagged
-from meshnode.errors import MeshnodeError
+from meshnode.errors import InternalFault, MeshnodeError, kind_of
 
 
 class Usage(Record, frozen=True):
@@ -182,3 +182,16 @@ def failure(error: MeshnodeError) -> Failed:
         param=error.param,
         retry_after_s=error.retry_after_s,
     )
+
+
+def error_of(failed: Failed) -> MeshnodeError:
+    """The error an answer's last event stands for, as :func:`failure` took it; an unknown code is an InternalFault."""
+    kind = kind_of(failed.code) or InternalFault
+    return kind(failed.message, hint=failed.hint, param=failed.param, retry_after_s=failed.retry_after_s)
+
+
+def decoded_tokens(event: Event) -> int:
+    """How many tokens of an answer an event took to compute; what reading it gives back as credit."""
+    if isinstance(event, TextDelta | ReasoningDelta):
+        return max(1, len(event.token_ids))
+    return 1 if isinstance(event, ToolCallDelta) else 0

@@ -54,6 +54,7 @@ class Admission:
             limit=self.limit,
             stopping=request.stopping,
             credit=submit.credit,
+            prefill=submit.prefill,
             service_class=request.service_class,
         )
         wanted = request.sampling.seed

@@ -3,10 +3,11 @@
 Both engines (the worker process of :mod:`meshnode.engine.runner` and the inline one of
 :mod:`meshnode.engine.inline`) hand their steps to a :class:`Multiplexer`; it keeps one :class:`Delivery` per request.
 
-Credit: prefill and decode draw on the same credit, but only a reader can slow its own decode. So a request is
-submitted with one window, and ``Started`` (which says what the prompt will cost) grants the prompt's tokens at once,
-whether or not anybody reads. What is left for decode is the window; more is granted only as events are read. A reader
-that stops therefore stops its own generation after at most one window of tokens, and nobody else's.
+Credit: a request is submitted with one window of decode, and more is granted only as events are read. A reader that
+stops therefore stops its own generation after at most one window of tokens, and nobody else's. The prompt is computed
+whether or not anybody reads. Who wants work to be held back until it is allowed gives a
+:class:`meshnode.engine.gate.Gate`: then prompt and answer go no further than it allows, and the reader's window holds
+beside it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 import trio
 
 from meshnode.domain import GenerationRequest
+from meshnode.engine.gate import Gate, Quota
 from meshnode.engine.pipe import Cancel, Gauge, Grant, Step, Submit
 from meshnode.errors import ProtocolViolation
 from meshnode.events import (
@@ -28,28 +30,18 @@ from meshnode.events import (
     Loading,
     Prefilling,
     Queued,
-    ReasoningDelta,
-    Started,
-    TextDelta,
-    ToolCallDelta,
+    decoded_tokens,
 )
 
 WINDOW = 512
 """Tokens a request may decode ahead of its reader: some seconds of speech, a few tens of kilobytes."""
 
 
-def decoded_tokens(event: Event) -> int:
-    """How many tokens an event took to compute; what reading it gives back as credit."""
-    if isinstance(event, TextDelta | ReasoningDelta):
-        return max(1, len(event.token_ids))
-    return 1 if isinstance(event, ToolCallDelta) else 0
-
-
 class Delivery:
     """The events of one request on their way to its one reader. Ends after ``Finished`` or ``Failed``.
 
-    ``grant`` is called with a number of tokens. At most four windows of events are held: an engine that sends more
-    does not keep to its credit, which is a ProtocolViolation.
+    ``grant`` is called with how many tokens were read, a quarter of a window at a time. At most four windows of events
+    are held: an engine that sends more does not keep to its credit, which is a ProtocolViolation.
     """
 
     def __init__(self, grant: Callable[[int], None], window: int = WINDOW) -> None:
@@ -70,9 +62,7 @@ class Delivery:
         """Take one event. Raises ProtocolViolation when far more came than was ever granted."""
         if self.ended:
             return
-        if isinstance(event, Started):
-            self._grant(max(0, event.prompt_tokens - event.cached_tokens))
-        elif isinstance(event, Finished | Failed):
+        if isinstance(event, Finished | Failed):
             self.ended = True
         elif len(self._held) >= 4 * self._window:
             raise ProtocolViolation(f"the engine sent over {4 * self._window} events ahead of its credit.")
@@ -125,29 +115,35 @@ class Multiplexer:
         return any(not delivery.ended for delivery in self._deliveries.values())
 
     @asynccontextmanager
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[Delivery]:
-        """Submit one request for the length of the block; leaving it early cancels it at once."""
+    async def generate(self, request: GenerationRequest, gate: Gate | None = None) -> AsyncIterator[Delivery]:
+        """Submit one request for the length of the block; leaving it early cancels it at once.
+
+        With a ``gate``, no more of it is computed than that allows, counted anew for each block.
+        """
         number = next(self._numbers)
-        delivery = self._submit(number, request)
+        quota = Quota(self._window, gate, lambda tokens, prefill: self._grant(number, tokens, prefill))
+        delivery = self._submit(number, request, quota)
         try:
-            yield delivery
+            with gate.attached(quota.renew) if gate is not None else nullcontext():
+                yield delivery
         finally:
             self._deliveries.pop(number, None)
             if not delivery.ended and self._closed is None:
                 self._send(Cancel(number))
 
-    def _submit(self, number: int, request: GenerationRequest) -> Delivery:
-        delivery = Delivery(lambda tokens: self._grant(number, tokens), self._window)
+    def _submit(self, number: int, request: GenerationRequest, quota: Quota) -> Delivery:
+        delivery = Delivery(quota.read, self._window)
         if self._closed is not None:
             delivery.put(self._closed)
             return delivery
-        self._send(Submit(number, request, credit=self._window))
+        self._send(Submit(number, request, credit=quota.decode, prefill=quota.prefill))
         self._deliveries[number] = delivery
         return delivery
 
-    def _grant(self, number: int, tokens: int) -> None:
-        if tokens > 0 and self._closed is None:
-            self._send(Grant(number, tokens))
+    def _grant(self, number: int, tokens: int, prefill: int) -> None:
+        delivery = self._deliveries.get(number)
+        if delivery is not None and not delivery.ended:
+            self._send(Grant(number, tokens, prefill))
 
     def commit(self, step: Step) -> None:
         """Hand out one step's events; those of requests that left are dropped. Raises ProtocolViolation."""

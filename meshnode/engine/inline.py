@@ -16,6 +16,7 @@ import trio
 from meshnode.domain import GenerationRequest
 from meshnode.engine.backend import Backend
 from meshnode.engine.delivery import WINDOW, Multiplexer
+from meshnode.engine.gate import Gate
 from meshnode.engine.loop import Loop
 from meshnode.engine.pipe import Cancel, EngineInfo, Gauge, Grant, Submit
 from meshnode.engine.runner import Death, worker_died
@@ -72,9 +73,11 @@ class InlineEngine:
         """The scheduler's figures now."""
         return self._loop.gauge()
 
-    def generate(self, request: GenerationRequest) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    def generate(
+        self, request: GenerationRequest, gate: Gate | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Events of one request."""
-        return self._multiplexer.generate(request)
+        return self._multiplexer.generate(request, gate)
 
     def fail_all(self, failed: Failed) -> None:
         """Close every answer under way with this event."""

@@ -94,7 +94,7 @@ class Loop:
         elif (generation := self._generations.get(message.number)) is None:
             return
         elif isinstance(message, Grant):
-            generation.sequence.grant(message.tokens)
+            generation.sequence.grant(message.tokens, message.prefill)
         else:
             self._queue_changed |= generation.sequence.slot is None
             self._release(generation)

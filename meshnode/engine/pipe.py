@@ -44,21 +44,25 @@ class Load(Tagged, frozen=True, kw_only=True):
 
 
 class Submit(Tagged, frozen=True):
-    """Take a request; ``credit`` is how many tokens may be computed before the next :class:`Grant`.
+    """Take a request, and compute no more of it than was granted before the next :class:`Grant`.
 
-    Prefill and decode draw on the same credit; :data:`UNLIMITED` gates nothing.
+    ``prefill`` counts positions of the prompt, ``credit`` positions of the answer; :data:`UNLIMITED` gates nothing.
+    The first token of the answer is drawn from the prompt's last position and costs no credit: a credit of N lets
+    N + 1 tokens out.
     """
 
     number: int
     request: GenerationRequest
     credit: int = UNLIMITED
+    prefill: int = UNLIMITED
 
 
 class Grant(Tagged, frozen=True):
-    """``tokens`` more may be computed for the request."""
+    """``tokens`` more positions of the answer may be computed for the request, ``prefill`` more of its prompt."""
 
     number: int
     tokens: int
+    prefill: int = 0
 
 
 class Cancel(Tagged, frozen=True):

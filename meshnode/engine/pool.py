@@ -13,6 +13,7 @@ import trio
 
 from meshnode.domain import GenerationRequest, ModelCard, ModelId
 from meshnode.engine.back_off import BackOff
+from meshnode.engine.gate import Gate
 from meshnode.engine.pipe import EngineInfo
 from meshnode.engine.slot import ModelState, OpenEngine, Slot
 from meshnode.errors import Conflict, Draining, MeshnodeError, Overloaded
@@ -121,9 +122,12 @@ class Pool:
         await slot.gone.wait()
 
     @asynccontextmanager
-    async def generate(self, request: GenerationRequest, card: ModelCard) -> AsyncIterator[AsyncIterator[Event]]:
+    async def generate(
+        self, request: GenerationRequest, card: ModelCard, gate: Gate | None = None
+    ) -> AsyncIterator[AsyncIterator[Event]]:
         """Events of one request; ``Loading`` while its model is on its way into memory.
 
+        With a ``gate``, the engine computes no more of it than that allows.
         Raises ModelFailed, Overloaded, Draining, BodyTooLarge; leaving the block frees the engine's slot.
         """
         if self._queued >= self._limits.max_queued:
@@ -134,7 +138,7 @@ class Pool:
         slot.users += 1
         async with AsyncExitStack() as stack:
             stack.callback(self._left, slot)
-            stream = PoolStream(request, slot, stack, self._count)
+            stream = PoolStream(request, gate, slot, stack, self._count)
             stack.callback(stream.stop_waiting)
             if slot.engine is not None:
                 await stream.enter()
@@ -216,9 +220,15 @@ class PoolStream:
     """Events of one request: ``Loading`` while it waits for its engine, then the engine's own."""
 
     def __init__(
-        self, request: GenerationRequest, slot: Slot, stack: AsyncExitStack, count: Callable[[int], None]
+        self,
+        request: GenerationRequest,
+        gate: Gate | None,
+        slot: Slot,
+        stack: AsyncExitStack,
+        count: Callable[[int], None],
     ) -> None:
         self._request = request
+        self._gate = gate
         self._slot = slot
         self._stack = stack
         self._count = count
@@ -246,7 +256,8 @@ class PoolStream:
     async def enter(self) -> None:
         """Hand the request to the engine, which the slot has now. Raises BodyTooLarge."""
         assert self._slot.engine is not None
-        self._events = await self._stack.enter_async_context(self._slot.engine.generate(self._request))
+        events = self._slot.engine.generate(self._request, self._gate)
+        self._events = await self._stack.enter_async_context(events)
 
     def stop_waiting(self) -> None:
         """The request waits no more, or nobody waits for it."""

@@ -21,6 +21,7 @@ import trio
 
 from meshnode.domain import GenerationRequest
 from meshnode.engine.delivery import WINDOW, Multiplexer
+from meshnode.engine.gate import Gate
 from meshnode.engine.last_words import LastWords, telling
 from meshnode.engine.pipe import (
     PIPE_LIMIT,
@@ -77,10 +78,13 @@ class Engine(Protocol):
     def gauge(self) -> Gauge:
         """The scheduler's figures after its last step."""
 
-    def generate(self, request: GenerationRequest) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    def generate(
+        self, request: GenerationRequest, gate: Gate | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Events of one request, closed by one ``Finished`` or ``Failed``; leaving the block frees its slot.
 
-        The block may be entered and left in different tasks, and holds no cancel scope.
+        With a ``gate``, no more of it is computed than that allows; without, all that is read is. The block may be
+        entered and left in different tasks, and holds no cancel scope.
         """
 
     def fail_all(self, failed: Failed) -> None:
@@ -193,9 +197,11 @@ class WorkerEngine:
         """The scheduler's figures after its last step."""
         return self._multiplexer.gauge
 
-    def generate(self, request: GenerationRequest) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    def generate(
+        self, request: GenerationRequest, gate: Gate | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Events of one request; a dead worker closes it with ``Failed(code="worker_died")``. Raises BodyTooLarge."""
-        return self._multiplexer.generate(request)
+        return self._multiplexer.generate(request, gate)
 
     def fail_all(self, failed: Failed) -> None:
         """Close every answer under way with this event."""

@@ -9,8 +9,9 @@ Rules, in order of precedence:
 * A step. Each decoding sequence gets its token first; prompts share what is left of the budget: half of it goes to
   the first in order, the rest to the shortest, so that a short question never waits for a long prompt's end and a
   long prompt never stands still.
-* Credit. A sequence without credit computes nothing. When others wait for its slot or cells and it has stood still for
-  ``patience_s``, it gives them back as if pre-empted. So do others' sequences when the owner waits.
+* Credit. A sequence without credit, for its prompt or for its answer, computes nothing. When others wait for its slot
+  or cells and it has stood still for ``patience_s``, it gives them back as if pre-empted. So do others' sequences when
+  the owner waits. Nobody gets a slot only to recompute what was paid for: there must be something new to compute.
 """
 
 from __future__ import annotations
@@ -133,8 +134,8 @@ class Scheduler:
         return sum(len(sequence.tokens) for sequence in self._running.values())
 
     def _head(self) -> TokenSequence | None:
-        """The next of the queue that could compute anything."""
-        return next((sequence for sequence in self._waiting if sequence.allowance > 0), None)
+        """The next of the queue that could compute anything new."""
+        return next((sequence for sequence in self._waiting if sequence.fresh > 0), None)
 
     def _fits(self, sequence: TokenSequence, beside: list[TokenSequence]) -> bool:
         known = sum(len(other.tokens) + _GROWTH for other in beside)

@@ -24,8 +24,10 @@ class Ending(NamedTuple):
 class TokenSequence:
     """Tokens and credit of request ``number``.
 
-    ``limit`` bounds prompt and answer together (tokens). ``credit`` counts positions that may be computed for
-    the first time; recomputing what pre-emption threw away is not charged again.
+    ``limit`` bounds prompt and answer together (tokens). Two buckets count positions that may be computed for the
+    first time: ``prefill`` those of the prompt, ``credit`` those of the answer. Recomputing what pre-emption threw away
+    is not charged again. The first token of the answer is drawn from the prompt's last position: once the prompt is
+    paid it comes without credit, and a credit of N lets N + 1 tokens out.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class TokenSequence:
         limit: int,
         stopping: Stopping,
         credit: int = UNLIMITED,
+        prefill: int = UNLIMITED,
         service_class: ServiceClass = ServiceClass.OWNER,
     ) -> None:
         self.number = number
@@ -44,6 +47,7 @@ class TokenSequence:
         self.limit = limit
         self.stopping = stopping
         self.credit = credit
+        self.prefill = prefill
         self.service_class = service_class
         self.slot: int | None = None
         self.computed = 0
@@ -71,24 +75,37 @@ class TokenSequence:
 
     @property
     def allowance(self) -> int:
-        """How many pending positions may be computed now, credit considered."""
-        if self.credit == UNLIMITED:
-            return self.pending
-        return min(self.pending, self.charged - self.computed + self.credit)
+        """How many pending positions may be computed now: those paid for before, and those the buckets can pay."""
+        return self.charged - self.computed + self.fresh
 
-    def grant(self, tokens: int) -> None:
-        """Allow ``tokens`` more positions; nothing to an ungated sequence."""
+    @property
+    def fresh(self) -> int:
+        """How many positions the buckets let be computed for the first time; the answer's only after all the prompt.
+
+        A sequence of which this is 0 stands still: what it could recompute would bring it no further.
+        """
+        known = len(self.tokens) - self.charged
+        prompt = max(0, self.prompt_length - self.charged)
+        if self.prefill != UNLIMITED and self.prefill < prompt:
+            return self.prefill
+        return known if self.credit == UNLIMITED else min(known, prompt + self.credit)
+
+    def grant(self, tokens: int, prefill: int = 0) -> None:
+        """Allow ``tokens`` more positions of the answer and ``prefill`` more of the prompt, where these are gated."""
         if self.credit != UNLIMITED:
             self.credit += max(0, tokens)
-            self.stalled_at = None
+        if self.prefill != UNLIMITED:
+            self.prefill += max(0, prefill)
 
     def advance(self, count: int) -> None:
         """``count`` pending positions are in the cache now; the new ones among them are paid for."""
         self.computed += count
-        fresh = max(0, self.computed - self.charged)
-        self.charged += fresh
+        paid, self.charged = self.charged, max(self.charged, self.computed)
+        prompt = max(0, min(self.charged, self.prompt_length) - paid)
+        if self.prefill != UNLIMITED:
+            self.prefill -= prompt
         if self.credit != UNLIMITED:
-            self.credit -= fresh
+            self.credit -= self.charged - paid - prompt
 
     def rewind(self, position: int = 0) -> None:
         """The cache holds only the positions before ``position`` any more."""

@@ -9,8 +9,7 @@ from typing import Self
 import structlog
 
 from meshnode.domain import ModelId, RequestId
-from meshnode.engine.delivery import decoded_tokens
-from meshnode.events import Event, Failed, Finished, Started
+from meshnode.events import Event, Failed, Finished, Started, decoded_tokens
 from meshnode.observe import Metrics
 
 

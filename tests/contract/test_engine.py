@@ -15,15 +15,16 @@ import msgspec
 import pytest
 import trio
 
-from meshnode.domain import FinishReason, GenerationRequest, Message, Role, Sampling, TextPart
+from meshnode.domain import FinishReason, GenerationRequest, Message, Role, Sampling, ServiceClass, TextPart
 from meshnode.engine.delivery import Delivery
 from meshnode.engine.fake import FakeBackend
+from meshnode.engine.gate import Gate
 from meshnode.engine.inline import open_inline
 from meshnode.engine.pipe import Load
 from meshnode.engine.process import worker_spawner
 from meshnode.engine.runner import Engine, WorkerEngine, WorkerLimits, open_worker
 from meshnode.errors import ModelFailed
-from meshnode.events import ChoiceFinished, Event, Failed, Finished, Queued, Started, TextDelta
+from meshnode.events import ChoiceFinished, Event, Failed, Finished, Prefilling, Queued, Started, TextDelta
 from tests.kit.engines import constant_entropy
 from tests.kit.requests import endless
 from tests.kit.tinygguf import write_tiny_gguf
@@ -216,6 +217,86 @@ async def test_all_answers_can_be_ended_with_a_reason(engine: Engine) -> None:
             rest = [event async for event in events]
         assert rest[-1] == draining
         assert isinstance((await ask(engine, endless(tokens=1)))[-1], Finished)
+
+
+# --- gated: what is not paid for is not computed --------------------------------------------------
+
+
+async def cells_after_another(engine: Engine) -> int:
+    """Cells still in use when a whole answer, of many steps, has come and gone beside what stands still."""
+    assert tokens_of(await ask(engine, endless("beside", tokens=2 * WINDOW))) == 2 * WINDOW
+    return engine.gauge.kv_used
+
+
+async def test_a_gated_prompt_is_computed_as_far_as_it_is_paid(engine: Engine) -> None:
+    gate = Gate(prefill=100, decode=10)
+    with trio.fail_after(60):
+        async with engine.generate(endless("never " * 100), gate) as events:
+            assert isinstance(events, Delivery)
+            while not (isinstance(event := await anext(events), Prefilling) and event.done == 100):
+                assert not isinstance(event, TextDelta)
+            assert await cells_after_another(engine) == 100
+            gate.allow(prefill=event.total - 1)
+            assert await cells_after_another(engine) == event.total - 1
+            gate.allow(prefill=event.total)
+            assert await cells_after_another(engine) == event.total + 10
+            said = [await anext(events) for _ in range(events.held)]
+            assert 0 <= 11 - tokens_of(said) < 16, "one token more than positions, the last of them perhaps unsaid"
+        assert await cells_after_another(engine) == 0
+
+
+async def test_a_gated_answer_goes_as_far_as_it_is_paid_and_as_its_reader_reads(engine: Engine) -> None:
+    gate = Gate(prefill=1000, decode=40)
+    with trio.fail_after(60):
+        async with engine.generate(endless("hello"), gate) as events:
+            assert isinstance(events, Delivery)
+            started = await anext(events)
+            while not isinstance(started, Started):
+                started = await anext(events)
+            prompt = started.prompt_tokens
+            assert await cells_after_another(engine) == prompt + 40
+            gate.allow(decode=1000)
+            assert await cells_after_another(engine) == prompt + WINDOW, "nobody has read anything"
+            said = [await anext(events) for _ in range(events.held)]
+            gate.allow(decode=90)
+            assert tokens_of(said) <= WINDOW + 1
+            assert prompt + WINDOW < await cells_after_another(engine) <= prompt + WINDOW + tokens_of(said)
+
+
+async def test_leaving_what_stands_still_unpaid_frees_its_slot(engine: Engine) -> None:
+    with trio.fail_after(60):
+        async with AsyncExitStack() as stack:
+            for _ in range(SLOTS):
+                events = await stack.enter_async_context(engine.generate(endless("x" * 50), Gate(prefill=9, decode=0)))
+                while not isinstance(await anext(events), Prefilling):
+                    pass
+            await stack.enter_async_context(engine.generate(endless(), Gate(prefill=0, decode=0)))
+        events_after = await ask(engine, endless(tokens=2))
+    assert isinstance(events_after[0], Started)
+    assert (engine.gauge.running, engine.gauge.waiting, engine.gauge.kv_used) == (0, 0, 0)
+
+
+async def test_strangers_yield_to_the_owner_and_go_on_after(engine: Engine) -> None:
+    ends: list[Event] = []
+    talking: list[int] = []
+
+    async def stranger(number: int) -> None:
+        request = endless(f"stranger {number}", tokens=600, service_class=ServiceClass.NEWCOMER)
+        async with engine.generate(request, Gate(prefill=1000, decode=1000)) as events:
+            await until_it_speaks(events)
+            talking.append(number)
+            if len(talking) == SLOTS:
+                nursery.start_soon(owner)
+            ends.extend([event async for event in events][-1:])
+
+    async def owner() -> None:
+        ends.extend((await ask(engine, endless("mine", tokens=3)))[-1:])
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            for number in range(SLOTS):
+                nursery.start_soon(stranger, number)
+    assert [event.usage.completion_tokens for event in ends if isinstance(event, Finished)] == [3, *[600] * SLOTS]
 
 
 # --- what only a process can do -----------------------------------------------------------------

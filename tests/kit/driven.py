@@ -83,15 +83,15 @@ class Driven:
             complain=complain,
         )
 
-    def submit(self, request: GenerationRequest, credit: int = UNLIMITED) -> int:
+    def submit(self, request: GenerationRequest, credit: int = UNLIMITED, prefill: int = UNLIMITED) -> int:
         """Hand a request in; its number."""
         number = next(self._numbers)
-        self.loop.handle(Submit(number=number, request=request, credit=credit))
+        self.loop.handle(Submit(number=number, request=request, credit=credit, prefill=prefill))
         return number
 
-    def grant(self, number: int, tokens: int) -> None:
-        """Allow more tokens."""
-        self.loop.handle(Grant(number=number, tokens=tokens))
+    def grant(self, number: int, tokens: int = 0, prefill: int = 0) -> None:
+        """Allow more positions of its answer, and of its prompt."""
+        self.loop.handle(Grant(number=number, tokens=tokens, prefill=prefill))
 
     def cancel(self, number: int) -> None:
         """Cancel a request."""

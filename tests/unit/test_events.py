@@ -29,6 +29,7 @@ from meshnode.events import (
     ToolCallDelta,
     ToolCallStarted,
     Usage,
+    decoded_tokens,
     failure,
 )
 
@@ -66,3 +67,19 @@ def test_an_event_comes_back_as_what_it_was(event: Event) -> None:
 def test_a_failure_says_all_that_the_error_says() -> None:
     error = Overloaded("full.", hint="wait.", param="p", retry_after_s=2.0)
     assert failure(error) == Failed(code="overloaded", message="full.", hint="wait.", param="p", retry_after_s=2.0)
+
+
+@pytest.mark.parametrize(
+    ("event", "tokens"),
+    [
+        (TextDelta("abc", token_ids=(1, 2, 3)), 3),
+        (ReasoningDelta("hm", token_ids=(1, 2)), 2),
+        (TextDelta("tagged with nobody's weights"), 1),
+        (ToolCallDelta(0, "{"), 1),
+        (Started(20), 0),
+        (Prefilling(10, 20), 0),
+        (Finished(Usage(completion_tokens=9)), 0),
+    ],
+)
+def test_an_event_counts_the_tokens_of_the_answer_it_took(event: Event, tokens: int) -> None:
+    assert decoded_tokens(event) == tokens

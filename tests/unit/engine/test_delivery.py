@@ -7,7 +7,8 @@ import trio
 
 from meshnode.domain import GenerationRequest, ModelId, RequestId
 from meshnode.engine.delivery import Delivery, Multiplexer
-from meshnode.engine.pipe import Cancel, Gauge, Grant, Step, Submit
+from meshnode.engine.gate import Gate
+from meshnode.engine.pipe import UNLIMITED, Cancel, Gauge, Grant, Step, Submit
 from meshnode.errors import BodyTooLarge, ProtocolViolation
 from meshnode.events import Event, Failed, Finished, Prefilling, Queued, Started, TextDelta, Usage
 
@@ -26,11 +27,13 @@ async def read(delivery: Delivery, count: int) -> list[Event]:
     return [await anext(delivery) for _ in range(count)]
 
 
-async def test_the_prompts_tokens_are_granted_before_anybody_reads() -> None:
+async def test_what_is_no_token_gives_nothing_back() -> None:
     grants: list[int] = []
-    delivery = Delivery(grants.append, window=64)
-    delivery.put(Started(1000, 200))
-    assert grants == [800]
+    delivery = Delivery(grants.append, window=1)
+    for event in (Queued(1), Started(1000), Prefilling(1, 1000), FINISHED):
+        delivery.put(event)
+    await read(delivery, 4)
+    assert grants == []
 
 
 async def test_what_is_read_is_granted_again_and_what_is_not_is_not() -> None:
@@ -106,7 +109,7 @@ async def test_a_request_is_submitted_with_one_window_and_cancelled_when_left() 
     multiplexer = Multiplexer(wire, window=64)
     async with multiplexer.generate(REQUEST):
         assert multiplexer.busy
-    assert wire.sent == [Submit(1, REQUEST, 64), Cancel(1)]
+    assert wire.sent == [Submit(1, REQUEST, 64, UNLIMITED), Cancel(1)]
     assert not multiplexer.busy
 
 
@@ -164,3 +167,77 @@ async def test_failing_all_spares_the_engine_for_later_requests() -> None:
         multiplexer.commit(Step(((2, FINISHED),)))
         assert [event async for event in events] == [FINISHED]
     assert [type(message) for message in wire.sent] == [Submit, Cancel, Submit]
+
+
+# --- with a gate --------------------------------------------------------------------------------
+
+
+def speak(multiplexer: Multiplexer, tokens: int, number: int = 1) -> None:
+    """The engine says so many tokens of a request."""
+    multiplexer.commit(Step(tuple((number, delta()) for _ in range(tokens))))
+
+
+async def test_a_gated_request_is_submitted_with_what_is_paid_and_granted_what_is_paid_on() -> None:
+    wire, gate = Wire(), Gate(100, 10)
+    multiplexer = Multiplexer(wire, window=64)
+    async with multiplexer.generate(REQUEST, gate):
+        gate.allow(prefill=300)
+        gate.allow(prefill=300, decode=20)
+        gate.allow(prefill=5, decode=5)
+    gate.allow(prefill=900, decode=900)
+    assert wire.sent == [Submit(1, REQUEST, 10, 100), Grant(1, 0, 200), Grant(1, 10, 0), Cancel(1)]
+
+
+async def test_a_gate_gives_a_reader_that_stops_no_more_than_its_window() -> None:
+    wire, gate = Wire(), Gate(100, 1000)
+    multiplexer = Multiplexer(wire, window=64)
+    async with multiplexer.generate(REQUEST, gate) as delivery:
+        gate.allow(decode=2000)
+        speak(multiplexer, 32)
+        assert wire.sent == [Submit(1, REQUEST, 64, 100)]
+        await read(delivery, 32)
+        assert wire.sent[1:] == [Grant(1, 16), Grant(1, 16)]
+
+
+async def test_a_reader_gives_an_unpaid_answer_no_more_than_its_gate() -> None:
+    wire, gate = Wire(), Gate(100, 70)
+    multiplexer = Multiplexer(wire, window=64)
+    async with multiplexer.generate(REQUEST, gate) as delivery:
+        speak(multiplexer, 48)
+        await read(delivery, 48)
+        assert wire.sent == [Submit(1, REQUEST, 64, 100), Grant(1, 6)]
+        gate.allow(decode=80)
+        gate.allow(decode=1000)
+    assert wire.sent[2:] == [Grant(1, 10), Grant(1, 32), Cancel(1)], "up to what the reader had left room for"
+
+
+async def test_an_answer_that_has_ended_is_granted_nothing() -> None:
+    wire, gate = Wire(), Gate(1, 1)
+    multiplexer = Multiplexer(wire)
+    async with multiplexer.generate(REQUEST, gate), multiplexer.generate(REQUEST, unread := Gate(1, 1)):
+        multiplexer.commit(Step(((1, FINISHED),)))
+        gate.allow(decode=9)
+        multiplexer.close(GONE)
+        unread.allow(decode=9)
+    assert [type(message) for message in wire.sent] == [Submit, Submit]
+
+
+async def test_the_next_attempt_is_submitted_with_all_that_was_allowed() -> None:
+    first, second, gate = Wire(), Wire(), Gate(10, 1)
+    async with Multiplexer(first).generate(REQUEST, gate):
+        gate.allow(prefill=20, decode=2)
+    async with Multiplexer(second).generate(REQUEST, gate):
+        gate.allow(prefill=21)
+    assert first.sent[-1] == Cancel(1)
+    assert second.sent == [Submit(1, REQUEST, 2, 20), Grant(1, 0, 1), Cancel(1)]
+
+
+async def test_a_refused_request_is_not_attached_to_its_gate() -> None:
+    wire, gate = Wire(), Gate(1, 1)
+    wire.refuse = True
+    with pytest.raises(BodyTooLarge):
+        async with Multiplexer(wire).generate(REQUEST, gate):
+            pass
+    wire.refuse = False
+    gate.allow(decode=9)
+    assert wire.sent == []

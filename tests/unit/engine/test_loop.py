@@ -7,12 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from meshnode.domain import (
-    FinishReason,
-    Sampling,
-    ServiceClass,
-    Stopping,
-)
+from meshnode.domain import FinishReason, Sampling, ServiceClass, Stopping
 from meshnode.engine.backend import Row
 from meshnode.engine.fake import EOS, FakeBackend
 from meshnode.errors import ModelFailed
@@ -234,18 +229,21 @@ def test_full_queue_refuses_with_a_time_to_come_back() -> None:
 # --- credit and cancelling --------------------------------------------------------------------
 
 
-def test_credit_gates_prompt_and_answer() -> None:
+def test_prompt_and_answer_are_computed_as_far_as_each_is_paid() -> None:
     driven = Driven(FakeBackend())
-    number = driven.submit(asking("x" * 9, stopping=Stopping(max_tokens=50, ignore_eos=True)), credit=6)
+    number = driven.submit(asking("x" * 9, stopping=Stopping(max_tokens=50, ignore_eos=True)), credit=2, prefill=6)
+    driven.run()
+    assert driven.events(number)[-1] == Prefilling(6, 10)
+    driven.grant(number, prefill=3)
     driven.run()
     assert driven.kinds(number) == ["Started", "Prefilling"]
+    driven.grant(number, prefill=1)
+    driven.run()
+    assert len(driven.tokens(number)) == 3
+    driven.grant(number, prefill=100)
     driven.grant(number, 4)
     driven.run()
-    assert len(driven.tokens(number)) == 1
-    for _ in range(3):
-        driven.grant(number, 5)
-        driven.run()
-    assert len(driven.tokens(number)) == 16
+    assert len(driven.tokens(number)) == 7
     driven.grant(number, 1000)
     driven.run()
     driven.finished(number)
@@ -253,7 +251,7 @@ def test_credit_gates_prompt_and_answer() -> None:
 
 def test_one_that_waits_for_credit_does_not_hold_up_the_others() -> None:
     driven = Driven(FakeBackend(n_seq_max=2))
-    still = driven.submit(asking("a"), credit=3)
+    still = driven.submit(asking("a"), credit=1)
     quick = [driven.submit(asking(f"{n}")) for n in range(5)]
     driven.run()
     assert all(driven.finished(number) for number in quick)
@@ -263,7 +261,7 @@ def test_one_that_waits_for_credit_does_not_hold_up_the_others() -> None:
 def test_reader_that_stands_still_frees_its_slot_and_comes_back() -> None:
     alone = Driven(FakeBackend()).ask(asking("a"))
     driven = Driven(FakeBackend(n_seq_max=1))
-    still = driven.submit(asking("a"), credit=5)
+    still = driven.submit(asking("a"), credit=3)
     driven.run()
     other = driven.submit(asking("b"))
     driven.run()

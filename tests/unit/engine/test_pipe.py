@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnode.domain import FinishReason, GenerationRequest, Message, Role, Sampling, ServiceClass, Stopping, TextPart
+from meshnode.domain import (
+    CallerId,
+    FinishReason,
+    GenerationRequest,
+    Message,
+    Role,
+    Sampling,
+    ServiceClass,
+    Stopping,
+    TextPart,
+)
 from meshnode.engine.pipe import (
     UNLIMITED,
     Cancel,
@@ -38,6 +48,7 @@ REQUEST = GenerationRequest(
     sampling=Sampling(seed=2**64 - 1, logit_bias=((1, -100.0),)),
     stopping=Stopping(max_tokens=5, stop=("a", "é")),
     service_class=ServiceClass.NOTE,
+    caller=CallerId("12D3KooWStranger"),
 )
 
 
@@ -46,8 +57,9 @@ REQUEST = GenerationRequest(
     [
         Load(path="/models/ä.gguf", n_ctx=512),
         Submit(number=1, request=REQUEST),
-        Submit(number=2, request=REQUEST, credit=7),
+        Submit(number=2, request=REQUEST, credit=7, prefill=0),
         Grant(number=1, tokens=5),
+        Grant(number=1, tokens=0, prefill=2**53),
         Cancel(number=1),
         Ping(nonce=2**63),
         Stop(),
@@ -92,7 +104,7 @@ def test_a_step_keeps_its_events_in_order(happened: tuple[tuple[int, Queued], ..
 def test_credit_is_unlimited_unless_somebody_gates() -> None:
     decoded = decode_to_worker(encode(Submit(number=1, request=REQUEST)))
     assert isinstance(decoded, Submit)
-    assert decoded.credit == UNLIMITED
+    assert (decoded.credit, decoded.prefill) == (UNLIMITED, UNLIMITED)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", b"\x80", encode(Pong(nonce=1)), b"garbage"])

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from meshnode.domain import GenerationRequest, ModelCard, ModelId
 from meshnode.engine.back_off import BackOff
+from meshnode.engine.gate import Gate
 from meshnode.engine.pool import DEFAULT_LIMITS, Pool, PoolLimits, open_pool
 from meshnode.errors import Conflict, Draining, ModelFailed, Overloaded
 from meshnode.events import Event, Failed, Finished, Loading, Started, TextDelta
@@ -313,3 +314,16 @@ async def test_each_answer_ends_exactly_once_and_then_gives_nothing(autojump_clo
         assert sum(isinstance(event, Finished | Failed) for event in [event async for event in events]) == 1
         with pytest.raises(StopAsyncIteration):
             await anext(events)
+
+
+async def test_what_is_paid_while_the_model_is_being_loaded_counts(autojump_clock: MockClock) -> None:
+    gate = Gate(prefill=0, decode=0)
+    async with house() as h, h.pool.generate(endless(tokens=5), A, gate) as events:
+        assert isinstance(await anext(events), Loading)
+        gate.allow(prefill=100, decode=3)
+        with trio.move_on_after(100) as scope:
+            rest = [event async for event in events]
+        assert scope.cancelled_caught, "the fourth position is not paid"
+        gate.allow(decode=4)
+        rest = [event async for event in events]
+        assert isinstance(rest[-1], Finished)

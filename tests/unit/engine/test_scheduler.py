@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,55 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshnode.domain import ServiceClass, Stopping
+from meshnode.domain import ServiceClass
 from meshnode.engine.pipe import UNLIMITED
 from meshnode.engine.scheduler import Plan, QueueFullError, Scheduler
 from meshnode.engine.sequence import TokenSequence
+from tests.kit.schedules import at_most, sequence, shape, started, take
 
 OWNER, NEWCOMER = ServiceClass.OWNER, ServiceClass.NEWCOMER
-
-
-def sequence(
-    number: int,
-    prompt: int = 4,
-    *,
-    of: ServiceClass = OWNER,
-    credit: int = UNLIMITED,
-    most: int | None = None,
-    limit: int = 1000,
-) -> TokenSequence:
-    """A sequence with a prompt of so many tokens."""
-    stopping = Stopping(max_tokens=most)
-    return TokenSequence(number, [0] * prompt, limit=limit, stopping=stopping, credit=credit, service_class=of)
-
-
-def at_most(tokens: int) -> Callable[[int], int]:
-    """A budget that does not change."""
-    return lambda decoding: max(0, tokens - decoding)
-
-
-def take(scheduler: Scheduler, plan: Plan) -> list[int]:
-    """Do what the plan says with an engine that always draws token 1; numbers of those that finished."""
-    finished = []
-    for it, length, last in plan.chunks:
-        it.advance(length)
-        if last and it.accept(1, ends_generation=False) is not None:
-            scheduler.release(it)
-            finished.append(it.number)
-    return finished
-
-
-def shape(plan: Plan) -> dict[int, int]:
-    """How many tokens of which request."""
-    return {it.number: length for it, length, _ in plan.chunks}
-
-
-def started(scheduler: Scheduler, *sequences: TokenSequence) -> None:
-    """Let these sequences run until each decodes."""
-    for it in sequences:
-        scheduler.submit(it)
-    while not all(it.decoding for it in sequences):
-        take(scheduler, scheduler.plan(at_most(512), 0.0))
 
 
 def test_first_come_first_served_within_a_class() -> None:
@@ -159,26 +116,58 @@ def test_preempted_goes_on_where_it_was() -> None:
     assert finished == [1, 2]
 
 
-def test_without_credit_nothing_is_computed() -> None:
+def test_a_prompt_is_computed_as_far_as_it_is_paid() -> None:
     scheduler = Scheduler(slots=2, cells=100)
-    gated = sequence(1, 10, credit=6)
+    gated = sequence(1, 10, prefill=6, credit=9)
     scheduler.submit(gated)
-    take(scheduler, scheduler.plan(at_most(64), 0.0))
+    plan = scheduler.plan(at_most(64), 0.0)
+    assert [(length, last) for _, length, last in plan.chunks] == [(6, False)], "and no token is drawn from it"
+    take(scheduler, plan)
     assert (gated.computed, scheduler.runnable) == (6, False)
     gated.grant(5)
-    assert shape(scheduler.plan(at_most(64), 0.0)) == {1: 4}
+    assert not scheduler.runnable, "the answer's credit does not pay the prompt"
+    gated.grant(0, 5)
+    assert [(length, last) for _, length, last in scheduler.plan(at_most(64), 0.0).chunks] == [(4, True)]
+
+
+def test_without_credit_an_answer_stands_still() -> None:
+    scheduler = Scheduler(slots=2, cells=100)
+    gated = sequence(1, 10, prefill=10, credit=2)
+    started(scheduler, gated, sequence(2, most=30))
+    seen = [shape(plan) for plan in (scheduler.plan(at_most(64), 0.0) for _ in range(4)) if take(scheduler, plan) == []]
+    assert seen == [{1: 1, 2: 1}, {1: 1, 2: 1}, {2: 1}, {2: 1}]
+    assert gated.output_length == 3
+    gated.grant(1)
+    assert shape(scheduler.plan(at_most(64), 0.0)) == {1: 1, 2: 1}
+
+
+def test_an_unpaid_prompt_leaves_its_share_of_the_step_to_others() -> None:
+    scheduler = Scheduler(slots=4, cells=5000)
+    scheduler.submit(sequence(1, 1000, prefill=10))
+    scheduler.submit(sequence(2, 1000, prefill=0))
+    scheduler.submit(sequence(3, 300))
+    scheduler.submit(sequence(4, 20))
+    assert shape(scheduler.plan(at_most(64), 0.0)) == {1: 10, 3: 34, 4: 20}
+
+
+def test_a_prompt_paid_in_slices_does_not_pass_for_a_short_one() -> None:
+    scheduler = Scheduler(slots=4, cells=5000)
+    scheduler.submit(sequence(1, 1000))
+    scheduler.submit(sequence(2, 1000, prefill=30))
+    scheduler.submit(sequence(3, 31))
+    assert shape(scheduler.plan(at_most(64), 0.0)) == {1: 32, 2: 1, 3: 31}
 
 
 def test_one_without_credit_does_not_hold_up_the_queue() -> None:
     scheduler = Scheduler(slots=1, cells=100)
-    scheduler.submit(sequence(1, credit=0))
+    scheduler.submit(sequence(1, prefill=0))
     scheduler.submit(sequence(2))
     assert [it.number for it in scheduler.plan(at_most(64), 0.0).admitted] == [2]
 
 
 def test_a_reader_that_stands_still_gives_its_slot_up_for_those_who_wait() -> None:
     scheduler = Scheduler(slots=1, cells=100, patience_s=2.0)
-    still = sequence(1, 4, credit=5)
+    still = sequence(1, 4, credit=1)
     started(scheduler, still)
     take(scheduler, scheduler.plan(at_most(64), 0.0))
     scheduler.submit(sequence(2, 4))
@@ -188,9 +177,37 @@ def test_a_reader_that_stands_still_gives_its_slot_up_for_those_who_wait() -> No
     assert scheduler.waiting == (still,)
 
 
+def test_an_unpaid_prompt_gives_its_slot_up_and_takes_none_before_it_is_paid_on() -> None:
+    scheduler = Scheduler(slots=1, cells=100, patience_s=2.0)
+    unpaid, other = sequence(1, 10, prefill=6, credit=0), sequence(2, 10, prefill=6, credit=0)
+    scheduler.submit(unpaid)
+    take(scheduler, scheduler.plan(at_most(64), 0.0))
+    scheduler.submit(other)
+    take(scheduler, scheduler.plan(at_most(64), 0.0))
+    take(scheduler, scheduler.plan(at_most(64), 2.0))
+    assert scheduler.running == (other,)
+    for now in (4.0, 6.0, 8.0):
+        plan = scheduler.plan(at_most(64), now)
+        assert (plan.admitted, plan.chunks, scheduler.runnable) == ((), (), False), "they do not take turns for nothing"
+    unpaid.grant(0, 4)
+    assert shape(scheduler.plan(at_most(64), 9.0)) == {1: 10}, "what was paid for is recomputed, and the rest computed"
+    assert scheduler.waiting == (other,)
+
+
+def test_a_grant_that_does_not_reach_the_work_is_no_sign_of_life() -> None:
+    scheduler = Scheduler(slots=1, cells=100, patience_s=2.0)
+    unpaid = sequence(1, 10, prefill=6, credit=0)
+    scheduler.submit(unpaid)
+    for now in (0.0, 0.0, 1.0, 2.0):
+        take(scheduler, scheduler.plan(at_most(64), now))
+        unpaid.grant(1)
+    scheduler.submit(sequence(2, 4))
+    assert [it.number for it in scheduler.plan(at_most(64), 2.0).admitted] == [2]
+
+
 def test_a_reader_that_stands_still_alone_keeps_its_slot() -> None:
     scheduler = Scheduler(slots=1, cells=100, patience_s=2.0)
-    still = sequence(1, 4, credit=4)
+    still = sequence(1, 4, credit=0)
     started(scheduler, still)
     scheduler.plan(at_most(64), 1.0)
     assert scheduler.plan(at_most(64), 99.0).freed == ()
@@ -225,7 +242,8 @@ class Life:
     cells: int
     budget: int
     alive: dict[int, TokenSequence] = field(default_factory=dict)
-    granted: dict[int, int] = field(default_factory=dict)
+    granted: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Positions of the answer and of the prompt that were paid for."""
     number: int = 0
 
 
@@ -236,6 +254,7 @@ class Arrive(NamedTuple):
     most: int
     of: ServiceClass
     credit: int
+    prefill: int
 
 
 class Grant(NamedTuple):
@@ -243,6 +262,7 @@ class Grant(NamedTuple):
 
     which: int
     tokens: int
+    prefill: int
 
 
 class Leave(NamedTuple):
@@ -260,8 +280,8 @@ class Turn(NamedTuple):
 grants = st.one_of(st.just(UNLIMITED), st.integers(0, 60))
 stories = st.lists(
     st.one_of(
-        st.builds(Arrive, st.integers(1, 39), st.integers(1, 70), st.sampled_from(ServiceClass), grants),
-        st.builds(Grant, st.integers(0, 9), st.integers(1, 30)),
+        st.builds(Arrive, st.integers(1, 39), st.integers(1, 70), st.sampled_from(ServiceClass), grants, grants),
+        st.builds(Grant, st.integers(0, 9), st.integers(0, 30), st.integers(0, 30)),
         st.builds(Leave, st.integers(0, 9)),
         st.builds(Turn, st.integers(0, 3)),
         st.builds(Turn, st.integers(0, 3)),
@@ -272,16 +292,17 @@ stories = st.lists(
 
 def arrive(life: Life, scheduler: Scheduler, what: Arrive) -> None:
     life.number += 1
-    it = sequence(life.number, what.prompt, of=what.of, credit=what.credit, most=what.most, limit=life.cells)
+    paid = {"credit": what.credit, "prefill": what.prefill}
+    it = sequence(life.number, what.prompt, of=what.of, most=what.most, limit=life.cells, **paid)
     scheduler.submit(it)
     life.alive[it.number] = it
-    life.granted[it.number] = what.credit
+    life.granted[it.number] = (what.credit, what.prefill)
 
 
-def grant(life: Life, it: TokenSequence, tokens: int) -> None:
-    it.grant(tokens)
-    if it.credit != UNLIMITED:
-        life.granted[it.number] += tokens
+def grant(life: Life, it: TokenSequence, tokens: int, prefill: int) -> None:
+    it.grant(tokens, prefill)
+    before = life.granted[it.number]
+    life.granted[it.number] = (before[0] + tokens, before[1] + prefill)
 
 
 def check(life: Life, scheduler: Scheduler, plan: Plan) -> None:
@@ -295,6 +316,8 @@ def check(life: Life, scheduler: Scheduler, plan: Plan) -> None:
     planned = {it.number for it, _, _ in plan.chunks}
     starving = [it for it in scheduler.running if it.decoding and it.allowance > 0 and it.number not in planned]
     assert not starving, "a running stream without its token"
+    idle = [it for it in scheduler.running if it.fresh == 0 and it.allowance > 0]
+    assert not idle, "a slot for what brings nothing new"
     for it, length, last in plan.chunks:
         assert 0 < length <= it.allowance
         assert last == (length == it.pending)
@@ -302,8 +325,11 @@ def check(life: Life, scheduler: Scheduler, plan: Plan) -> None:
 
 def check_credit(life: Life) -> None:
     for number, it in life.alive.items():
-        if life.granted[number] != UNLIMITED:
-            assert it.charged <= life.granted[number], "more than was granted"
+        answer, prompt = life.granted[number]
+        if it.credit != UNLIMITED:
+            assert it.charged - it.prompt_length <= answer, "more of the answer than was granted"
+        if it.prefill != UNLIMITED:
+            assert min(it.charged, it.prompt_length) <= prompt, "more of the prompt than was granted"
 
 
 def step(life: Life, scheduler: Scheduler, now: float) -> None:
@@ -327,7 +353,7 @@ def test_whatever_happens(slots: int, cells: int, budget: int, story: list[Arriv
             now += what.seconds
             step(life, scheduler, now)
         elif numbers and isinstance(what, Grant):
-            grant(life, life.alive[numbers[what.which % len(numbers)]], what.tokens)
+            grant(life, life.alive[numbers[what.which % len(numbers)]], what.tokens, what.prefill)
         elif numbers:
             scheduler.release(life.alive.pop(numbers[what.which % len(numbers)]))
     assert {it.number for it in (*scheduler.running, *scheduler.waiting)} == set(life.alive)
@@ -337,7 +363,7 @@ def test_whatever_happens(slots: int, cells: int, budget: int, story: list[Arriv
 def finish(life: Life, scheduler: Scheduler, now: float) -> None:
     """Given credit and time, everything ends: nobody is starved, nothing is lost."""
     for it in life.alive.values():
-        grant(life, it, 10_000)
+        grant(life, it, 10_000, 10_000)
     for _ in range(10_000):
         if not life.alive:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,9 +21,10 @@ def sequence(
     limit: int = 100,
     stopping: Stopping = ANYTHING,
     credit: int = UNLIMITED,
+    prefill: int = UNLIMITED,
 ) -> TokenSequence:
     """A sequence with a prompt of so many tokens."""
-    return TokenSequence(1, [0] * prompt, limit=limit, stopping=stopping, credit=credit)
+    return TokenSequence(1, [0] * prompt, limit=limit, stopping=stopping, credit=credit, prefill=prefill)
 
 
 def say(it: TokenSequence, token: int) -> Ending | None:
@@ -88,51 +90,116 @@ def test_prefill_then_decode() -> None:
     assert (it.pending, it.decoding) == (1, True)
 
 
-def test_prompt_and_answer_draw_on_one_credit() -> None:
-    it = sequence(prompt=3, credit=4)
-    assert it.allowance == 3
-    say(it, 5)
+def test_the_prompt_is_paid_from_one_bucket_and_the_answer_from_another() -> None:
+    it = sequence(prompt=3, credit=2, prefill=2)
+    assert it.allowance == 2, "the third token of the prompt is not paid, whatever the answer's credit"
+    it.advance(2)
+    assert (it.allowance, it.prefill, it.credit) == (0, 0, 2)
+    it.grant(0, 5)
     assert it.allowance == 1
     say(it, 5)
+    assert (it.allowance, it.prefill, it.credit) == (1, 4, 2), "what is left of the prompt's bucket pays no answer"
+
+
+@pytest.mark.parametrize("credit", [0, 1, 4])
+def test_a_credit_of_n_lets_one_token_more_out(credit: int) -> None:
+    it = sequence(prompt=3, credit=credit, prefill=3)
+    while it.allowance:
+        say(it, 5)
+    assert it.output_length == credit + 1
+    allowed = []
+    for grant in ((0, 100), (1, 0)):
+        it.grant(*grant)
+        allowed.append(it.allowance)
+    assert allowed == [0, 1]
+
+
+def test_an_ungated_prompt_needs_no_credit() -> None:
+    it = sequence(prompt=3, credit=0)
+    assert it.allowance == 3
+    say(it, 5)
     assert it.allowance == 0
-    it.grant(2)
+
+
+def test_an_ungated_answer_waits_for_its_prompt_alone() -> None:
+    it = sequence(prompt=3, prefill=2)
+    it.advance(it.allowance)
+    assert it.allowance == 0
+    it.grant(0, 1)
+    for _ in range(9):
+        say(it, 5)
     assert it.allowance == 1
 
 
 def test_recomputing_is_not_charged_again() -> None:
-    it = sequence(prompt=3, credit=4)
+    it = sequence(prompt=3, credit=1, prefill=3)
     say(it, 5)
     it.rewind()
-    assert it.allowance == 4, "three positions that were paid for, and one of credit"
+    assert (it.allowance, it.fresh) == (4, 1), "three positions that were paid for, and one of credit"
     it.advance(4)
-    assert (it.credit, it.allowance) == (0, 0)
+    assert (it.prefill, it.credit, it.allowance) == (0, 0, 0)
+
+
+def test_a_prompt_paid_in_part_is_recomputed_that_far() -> None:
+    it = sequence(prompt=5, credit=9, prefill=3)
+    it.advance(3)
+    it.rewind()
+    assert (it.allowance, it.fresh) == (3, 0), "nothing new can come of it"
+    it.advance(2)
+    it.grant(0, 1)
+    assert (it.allowance, it.fresh) == (2, 1)
+    it.advance(2)
+    assert (it.prefill, it.credit) == (0, 9)
 
 
 def test_ungated_needs_no_credit_and_takes_none() -> None:
     it = sequence(prompt=3)
-    it.grant(5)
+    it.grant(5, 5)
     it.advance(3)
-    assert it.credit == UNLIMITED
+    assert (it.credit, it.prefill) == (UNLIMITED, UNLIMITED)
 
 
-@given(
-    credit=st.integers(0, 20),
-    actions=st.lists(st.one_of(st.integers(-9, 5), st.just("rewind"), st.just("draw")), max_size=40),
-)
-def test_never_computes_more_than_was_granted(credit: int, actions: list[int | str]) -> None:
-    it = sequence(prompt=5, limit=10**6, credit=credit)
-    granted, reached = credit, 0
+buckets = st.just(UNLIMITED) | st.integers(0, 12)
+grants = st.tuples(st.integers(0, 4), st.integers(0, 4))
+actions = st.lists(st.one_of(st.integers(0, 5), grants, st.just("rewind"), st.just("draw")), max_size=60)
+
+
+@given(prompt=st.integers(1, 9), credit=buckets, prefill=buckets, actions=actions)
+def test_each_bucket_pays_for_its_own_positions_once(
+    prompt: int, credit: int, prefill: int, actions: list[int | tuple[int, int] | str]
+) -> None:
+    it = sequence(prompt=prompt, limit=10**6, credit=credit, prefill=prefill)
+    for_prompt, for_answer = (float("inf") if it == UNLIMITED else it for it in (prefill, credit))
+    reached = 0
     for action in actions:
         if action == "rewind":
             it.rewind(it.computed // 2)
         elif action == "draw":
             if it.pending == 0:
                 it.accept(1, ends_generation=False)
-        elif isinstance(action, int) and action < 0:
-            it.grant(-action)
-            granted -= action
+        elif isinstance(action, tuple):
+            it.grant(*action)
+            for_answer, for_prompt = for_answer + action[0], for_prompt + action[1]
         elif isinstance(action, int):
             it.advance(min(action, it.allowance))
         reached = max(reached, it.computed)
-        assert it.credit >= 0
-        assert reached <= granted
+        covered = min(len(it.tokens), prompt + for_answer) if for_prompt >= prompt else for_prompt
+        assert reached <= covered, "more than is paid for"
+        assert it.computed + it.allowance == max(reached, covered), "less than is paid for"
+        assert it.charged == reached
+
+
+@given(prompt=st.integers(1, 9), credit=st.integers(0, 9), prefill=st.integers(0, 9), at=st.lists(st.integers(0, 20)))
+def test_losing_the_cache_changes_nothing_but_the_work(prompt: int, credit: int, prefill: int, at: list[int]) -> None:
+    undisturbed = sequence(prompt=prompt, credit=credit, prefill=prefill)
+    disturbed = sequence(prompt=prompt, credit=credit, prefill=prefill)
+    for it, losses in ((undisturbed, []), (disturbed, at)):
+        for position in (*losses, None):
+            while it.allowance and (position is None or it.computed < position):
+                it.advance(1)
+                if it.pending == 0:
+                    it.accept(1, ends_generation=False)
+            if position is not None:
+                it.rewind()
+    for what in ("tokens", "charged", "computed", "credit", "prefill"):
+        assert getattr(disturbed, what) == getattr(undisturbed, what)

@@ -85,7 +85,7 @@ def test_pings_are_answered_idle_and_busy() -> None:
 def test_cancel_frees_the_slot_and_says_so() -> None:
     with worker_process("--fake") as worker:
         worker.load(FAKE)
-        worker.send(Submit(number=1, request=asking("x" * 50, stopping=ENDLESS), credit=60))
+        worker.send(Submit(number=1, request=asking("x" * 50, stopping=ENDLESS), credit=9))
         while not (isinstance(message := worker.hear(), Step) and message.gauge.kv_used == 60):
             pass
         worker.send(Cancel(number=1))
@@ -97,7 +97,7 @@ def test_cancel_frees_the_slot_and_says_so() -> None:
 def test_credit_is_waited_for_without_turning_over() -> None:
     with worker_process("--fake") as worker:
         worker.load(FAKE)
-        worker.send(Submit(number=1, request=asking("x", stopping=ENDLESS), credit=10))
+        worker.send(Submit(number=1, request=asking("x", stopping=ENDLESS), credit=8))
         while not (isinstance(message := worker.hear(), Step) and message.gauge.kv_used == 10):
             pass
         worker.send(Ping(nonce=1))
