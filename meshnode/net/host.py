@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
@@ -33,11 +33,13 @@ from meshnode.errors import (
 )
 from meshnode.identity import Identity
 from meshnode.net import guards
+from meshnode.net.addressbook import MOST_ADDRESSES, AddressBook
+from meshnode.net.doorkeeper import Gate, everybody, nobody
 from meshnode.net.host_stream import HostStream, select
 from meshnode.net.listening import claim
 from meshnode.net.serving import Slots, report
 from meshnode.net.serving import serve as serve_stream
-from meshnode.net.swarm import Changes, build, check_listening, swarm_of
+from meshnode.net.swarm import Changes, build, check_listening, keep_door, swarm_of
 from meshnode.net.transport import (
     Address,
     Handler,
@@ -53,7 +55,7 @@ log = structlog.get_logger()
 
 _REMEMBERED_S = 24 * 3600  # how long an address that worked is kept
 _PING_BYTES = 32
-_MOST_ADDRESSES = 8
+_MOST_DIALLED = 2 * MOST_ADDRESSES  # of one peer at a time
 _HEAD_START_S = 0.25
 
 
@@ -65,11 +67,15 @@ async def open_host(
     psk: bytes | None = None,
     announce: Sequence[str] = (),
     limits: Limits | None = None,
+    admits: Callable[[str], bool] = everybody,
+    blocked: Callable[[PeerId], bool] = nobody,
 ) -> AsyncIterator[Host]:
     """A libp2p host that listens on ``listen`` (multiaddrs; port 0 lets the system choose; empty: dial only).
 
     ``psk`` is a private network's key of 32 bytes: nobody without it gets past the first byte. ``announce`` replaces
-    the addresses that peers are told. Raises ConfigError (an address or the key is wrong) and PortInUse.
+    the addresses that peers are told. ``admits`` says of the IP address of each inbound connection whether it is served
+    at all, ``blocked`` of a peer whether connections and streams with it are dropped and dials refused (Unreachable):
+    :class:`meshnode.net.doorkeeper.Doorkeeper` is both. Raises ConfigError (an address or the key is wrong), PortInUse.
     On leaving, the port is free, every connection closed and every task gone.
     """
     guards.install()
@@ -80,7 +86,7 @@ async def open_host(
     host = build(identity, psk, [parse_address(text) for text in announce], bounds)
     failure: Exception | None = None
     async with _running(host, addresses):
-        door = Host(identity.peer_id, host, bounds)
+        door = Host(identity.peer_id, host, bounds, Gate(admits, blocked, trio.current_time))
         try:
             check_listening(host, addresses)
             yield door
@@ -105,7 +111,7 @@ async def _running(host: BasicHost, addresses: Sequence[Address]) -> AsyncIterat
 class Host:
     """A Transport over libp2p. Made by :func:`open_host`."""
 
-    def __init__(self, peer_id: PeerId, host: BasicHost, limits: Limits) -> None:
+    def __init__(self, peer_id: PeerId, host: BasicHost, limits: Limits, gate: Gate) -> None:
         self._peer_id = peer_id
         self._host = host
         self._limits = limits
@@ -113,6 +119,9 @@ class Host:
         self._network.set_stream_handler(self._accept)
         self._changes = Changes(limits)
         self._network.register_notifee(self._changes)
+        self._gate = gate
+        keep_door(self._network, gate)
+        self._learned = AddressBook()
         self._inbound = Slots(limits.inbound_streams)
         self._outbound = Slots(limits.outbound_streams)
         self._dialling: dict[PeerId, trio.Lock] = {}
@@ -159,6 +168,18 @@ class Host:
         await self._reach(peer, [target.dialled])
         return peer
 
+    def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
+        """Note addresses at which ``peer`` may be dialled."""
+        self._learned.learn(peer, addresses)
+
+    async def reach(self, peer: PeerId) -> None:
+        """Connect to ``peer`` where it is known or said to be, unless we are. Raises Unreachable."""
+        await self._reach(peer, self._dialable(peer))
+
+    def known(self, peer: PeerId) -> tuple[str, ...]:
+        """Where ``peer`` was reached, and where it says that it listens."""
+        return tuple(self._known(peer))
+
     async def disconnect(self, peer: PeerId) -> None:
         """Drop every connection to ``peer``."""
         await self._network.close_peer(_id(peer))
@@ -167,7 +188,7 @@ class Host:
     async def open_stream(self, peer: PeerId, protocol: str) -> AsyncIterator[Stream]:
         """A stream to ``peer``. Raises Unreachable, ProtocolViolation, Overloaded."""
         with self._outbound.hold(peer):
-            await self._reach(peer, self._known(peer))
+            await self.reach(peer)
             stream = await self._negotiated(peer, protocol)
             try:
                 yield stream
@@ -229,8 +250,14 @@ class Host:
         except PeerStoreError:
             return []
 
+    def _dialable(self, peer: PeerId) -> list[str]:
+        """What proved true first, and of that the latest: a peer moves, and libp2p keeps where it was for a day."""
+        learned = [address.dialled for address in self._learned.of(peer)]
+        return list(dict.fromkeys((*self._known(peer)[-MOST_ADDRESSES:], *learned)))
+
     async def _reach(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """Make sure of a connection; whoever else wants the same one waits for the dial under way."""
+        self._gate.check(peer)
         if peer == self._peer_id:
             raise Unreachable(f"{peer} is this node itself.")
         lock = self._dialling.setdefault(peer, trio.Lock())
@@ -255,7 +282,7 @@ class Host:
                 failed.set()
 
         async with trio.open_nursery() as nursery:
-            for address in addresses[:_MOST_ADDRESSES]:
+            for address in addresses[:_MOST_DIALLED]:
                 failed = trio.Event()
                 nursery.start_soon(attempt, address, failed)
                 with trio.move_on_after(_HEAD_START_S):
@@ -308,6 +335,9 @@ class Host:
         peer = PeerId(str(net.muxed_conn.peer_id))
         served = False
         try:
+            if self._gate.bars(peer):
+                await self.disconnect(peer)
+                return
             with self._inbound.hold(peer):
                 await self._host._swarm_stream_handler(net)
             served = True
@@ -344,7 +374,7 @@ def _reason(error: BaseException) -> str:
         return "it took too long"
     if any("limit" in str(one) or "denied" in str(one) for one in chain):
         return "a limit of connections or streams is reached"
-    return "the handshake failed; it may be in another private network, or no meshnode"
+    return "the handshake failed; it may be in another private network, keep us out, or be no meshnode"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -7,7 +7,7 @@ link is silent, as a pulled cable is, and counts as lost only when it stayed sil
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -15,7 +15,9 @@ import trio
 from meshnode.domain import PeerId
 from meshnode.errors import ConfigError, Overloaded, PortInUse, ProtocolViolation, Unreachable
 from meshnode.identity import Identity
+from meshnode.net.addressbook import AddressBook
 from meshnode.net.cable import Cable, MemoryStream, Pipe
+from meshnode.net.doorkeeper import Gate, everybody, nobody
 from meshnode.net.serving import Slots, serve
 from meshnode.net.transport import (
     Address,
@@ -67,15 +69,21 @@ class MemoryNetwork:
         psk: bytes | None = None,
         announce: Sequence[str] = (),
         limits: Limits | None = None,
+        admits: Callable[[str], bool] = everybody,
+        blocked: Callable[[PeerId], bool] = nobody,
     ) -> AsyncIterator[MemoryHost]:
-        """A host on this network; arguments and errors are those of :func:`meshnode.net.host.open_host`."""
+        """A host on this network; arguments and errors are those of :func:`meshnode.net.host.open_host`.
+
+        To others it comes from where it first announces to be, or from 127.0.0.1.
+        """
         if psk is not None and len(psk) != 32:
             raise ConfigError(f"The private network's key has {len(psk)} bytes.", hint="It must have 32.")
         told = [parse_address(text) for text in announce]
         wanted = [parse_listen(text) for text in listen]
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
-            host = MemoryHost(self, identity.peer_id, nursery, psk, limits or Limits())
+            gate = Gate(admits, blocked, trio.current_time)
+            host = MemoryHost(self, identity.peer_id, nursery, psk, limits or Limits(), gate)
             self._hosts[host.peer_id] = host
             try:
                 bound = self._bind(host, wanted)
@@ -168,7 +176,13 @@ class MemoryHost:
     """A Transport within the process. Made by :meth:`MemoryNetwork.open_host`."""
 
     def __init__(
-        self, network: MemoryNetwork, peer_id: PeerId, nursery: trio.Nursery, psk: bytes | None, limits: Limits
+        self,
+        network: MemoryNetwork,
+        peer_id: PeerId,
+        nursery: trio.Nursery,
+        psk: bytes | None,
+        limits: Limits,
+        gate: Gate,
     ) -> None:
         self.limits = limits
         self.psk = psk
@@ -178,6 +192,8 @@ class MemoryHost:
         self._nursery = nursery
         self._cables: dict[PeerId, tuple[Cable, MemoryHost]] = {}
         self._known: dict[PeerId, str] = {}
+        self._learned = AddressBook()
+        self._gate = gate
         self._handlers: dict[str, Handler] = {}
         self._inbound = Slots(limits.inbound_streams)
         self._outbound = Slots(limits.outbound_streams)
@@ -219,8 +235,21 @@ class MemoryHost:
     async def connect(self, address: str) -> PeerId:
         """Connect to ``…/p2p/<id>`` unless we are. Raises ConfigError, Unreachable."""
         target, peer = parse_dial(address)
-        await self._reach(peer, target)
+        await self._reach(peer, [target])
         return peer
+
+    def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
+        """Note addresses at which ``peer`` may be dialled."""
+        self._learned.learn(peer, addresses)
+
+    async def reach(self, peer: PeerId) -> None:
+        """Connect to ``peer`` where it is known or said to be, unless we are. Raises Unreachable."""
+        known = [parse_address(address)._replace(peer=None) for address in self.known(peer)]
+        await self._reach(peer, list(dict.fromkeys((*known, *self._learned.of(peer)))))
+
+    def known(self, peer: PeerId) -> tuple[str, ...]:
+        """Where ``peer`` was reached, and where it says that it listens."""
+        return (self._known[peer],) if peer in self._known else ()
 
     async def disconnect(self, peer: PeerId) -> None:
         """Drop the connection to ``peer``."""
@@ -232,7 +261,7 @@ class MemoryHost:
     async def open_stream(self, peer: PeerId, protocol: str) -> AsyncIterator[Stream]:
         """A stream to ``peer``. Raises Unreachable, ProtocolViolation, Overloaded."""
         with self._outbound.hold(peer):
-            await self._reach(peer, parse_address(self._known[peer]) if peer in self._known else None)
+            await self.reach(peer)
             cable, other = self._cables[peer]
             with trio.move_on_after(self.limits.open_timeout_s) as patience:
                 await cable.cross(2)
@@ -256,7 +285,7 @@ class MemoryHost:
     async def ping(self, peer: PeerId) -> float:
         """Seconds to ``peer`` and back. Raises Unreachable."""
         start = trio.current_time()
-        await self._reach(peer, None)
+        await self._reach(peer, ())
         await self._cables[peer][0].cross(2)
         return trio.current_time() - start
 
@@ -279,15 +308,21 @@ class MemoryHost:
         self._cables = {peer: pair for peer, pair in self._cables.items() if pair[0] is not cable}
         self._changed.unpark_all()
 
-    async def _reach(self, peer: PeerId, address: Address | None) -> None:
+    async def _reach(self, peer: PeerId, addresses: Sequence[Address]) -> None:
+        self._gate.check(peer)
         if peer == self._peer_id:
             raise Unreachable(f"{peer} is this node itself.")
         async with self._dialling:
-            if peer in self._cables:
-                return
-            if address is None:
-                raise Unreachable(f"{peer} is not connected, and no address of it is known.")
-            await self._dial(peer, address._replace(peer=None))
+            failure = Unreachable(f"{peer} is not connected, and no address of it is known.")
+            for address in addresses:
+                if peer in self._cables:
+                    break
+                try:
+                    await self._dial(peer, address._replace(peer=None))
+                except Unreachable as error:
+                    failure = error
+            if peer not in self._cables:
+                raise failure
 
     async def _dial(self, peer: PeerId, address: Address) -> None:
         other = self._network.listening.get((address.host, address.port))
@@ -299,6 +334,8 @@ class MemoryHost:
         await trio.sleep(self._network.delay(self._peer_id, peer) * 4)
         if other is None or other._closed:
             raise Unreachable(f"{peer} cannot be reached at {address}: connection refused.")
+        if not other._gate.lets_in(self._comes_from) or other._gate.bars(self._peer_id):
+            raise Unreachable(f"{peer} cannot be reached at {address}: it keeps us out.")
         if other.psk != self.psk:
             raise Unreachable(f"{peer} cannot be reached at {address}: it is in another private network.")
         if other.peer_id != peer:
@@ -309,7 +346,15 @@ class MemoryHost:
         if self.announced:
             other._known[self._peer_id] = self.announced[0]
 
+    @property
+    def _comes_from(self) -> str:
+        """The IP address that others see."""
+        return parse_address(self.announced[0]).host if self.announced else "127.0.0.1"
+
     def _negotiated(self, cable: Cable, other: MemoryHost, protocol: str) -> MemoryStream:
+        if other._gate.bars(self._peer_id):
+            self._network.lose(cable)
+            raise Unreachable(f"The connection to {other.peer_id} was lost.")
         handler = other._handlers.get(protocol)
         if handler is None:
             raise ProtocolViolation(f"{other.peer_id} does not speak {protocol}.")

@@ -1,4 +1,4 @@
-"""What libp2p logs, brought into our log and kept short: a peer can make it say a great deal."""
+"""What libp2p and zeroconf log, brought into our log and kept short: a peer can make it say a great deal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Quiet(logging.Handler):
         self._said += 1
         if self._said <= self._burst:
             line = record.getMessage().partition("\n")[0][:200]
-            log.info("libp2p", said=line, logger=record.name, level=record.levelname.lower())
+            log.info(record.name.partition(".")[0], said=line, logger=record.name, level=record.levelname.lower())
 
 
 def quieten(logger: logging.Logger) -> None:

@@ -7,25 +7,30 @@ from collections.abc import Iterable, Sequence
 
 import trio
 from libp2p import new_host
-from libp2p.abc import INetConn, INetStream, INetwork, INotifee
+from libp2p.abc import INetConn, INetStream, INetwork, INotifee, IRawConnection, ISecureConn
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_new_x25519_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
+from libp2p.io.abc import ReadWriteCloser
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
 from libp2p.rcmgr import ResourceLimits, ResourceManager
 from libp2p.rcmgr.connection_limits import ConnectionLimits
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as Noise
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.transport.exceptions import SecurityUpgradeFailure
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr  # type: ignore[import-untyped]  # ships no types
 from multiaddr.utils import get_network_addrs  # type: ignore[import-untyped]  # likewise
 
+from meshnode.domain import PeerId
 from meshnode.errors import ConfigError
 from meshnode.identity import Identity
 from meshnode.net import guards
+from meshnode.net.doorkeeper import Gate
 from meshnode.net.listening import cannot_listen, spelt_out
 from meshnode.net.transport import Address, Limits, parse_address
 
@@ -90,6 +95,36 @@ def swarm_of(host: BasicHost) -> Swarm:
     if not isinstance(network, Swarm):
         raise TypeError(type(network))
     return network
+
+
+def keep_door(network: Swarm, gate: Gate) -> None:
+    """Ask ``gate`` about each inbound connection before a byte of it is read, and about each peer that proved its key.
+
+    libp2p's own gate knows addresses only, and asks the same for dials.
+    """
+    serve, secure = network._handle_inbound_connection, network.upgrader.upgrade_security
+
+    async def accepted(read_write_closer: ReadWriteCloser, maddr: Multiaddr) -> None:
+        remote = read_write_closer.get_remote_address()
+        if remote is not None and gate.lets_in(remote[0]):
+            await serve(read_write_closer, maddr)
+        else:
+            await read_write_closer.close()
+
+    async def secured(raw_conn: IRawConnection, is_initiator: bool, peer_id: ID | None = None) -> ISecureConn:
+        conn = await secure(raw_conn, is_initiator, peer_id)
+        if gate.bars(PeerId(str(conn.get_remote_peer()))):
+            await conn.close()
+            raise SecurityUpgradeFailure("blocked")
+        return conn
+
+    network._handle_inbound_connection = accepted  # type: ignore[method-assign]
+    network.upgrader.upgrade_security = secured  # type: ignore[method-assign]
+
+
+def own_addresses() -> frozenset[str]:
+    """The IP addresses of this machine's interfaces as they are now, without loopback and link-local ones."""
+    return frozenset((*get_network_addrs(4), *get_network_addrs(6)))
 
 
 def check_listening(host: BasicHost, addresses: Sequence[Address]) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
@@ -122,11 +122,24 @@ class Transport(Protocol):
         another private network answers there.
         """
 
+    def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
+        """Note where ``peer`` is said to be: ``…/p2p/<peer>``, for ``reach`` and ``open_stream`` to try.
+
+        What is malformed, names another peer, or cannot be dialled (port 0, all interfaces) is dropped without a word.
+        Of each peer the latest 8 are kept.
+        """
+
+    async def reach(self, peer: PeerId) -> None:
+        """Connect to ``peer`` at an address that is known or was learned, unless we are. Raises Unreachable."""
+
+    def known(self, peer: PeerId) -> tuple[str, ...]:
+        """Where ``peer`` was reached, and where it says that it listens: multiaddrs, whole or without the peer."""
+
     async def disconnect(self, peer: PeerId) -> None:
         """Drop every connection to ``peer``; its streams raise Unreachable on both sides."""
 
     def open_stream(self, peer: PeerId, protocol: str) -> AbstractAsyncContextManager[Stream]:
-        """A stream to ``peer``, dialled at an address that worked before or that it told us, when not connected.
+        """A stream to ``peer``, dialled when not connected: at an address that worked, that it told us, or learned.
 
         Entering raises Unreachable, ProtocolViolation when the peer does not speak ``protocol``, or Overloaded
         when too many streams to it are open.

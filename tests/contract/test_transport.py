@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from meshnode.domain import PeerId
-from meshnode.errors import ConfigError, PortInUse, Unreachable
+from meshnode.errors import ConfigError, PortInUse, StreamReset, Unreachable
 from meshnode.net.transport import Limits, Transport
+from tests.kit.libp2p_traps import free_port
 from tests.kit.peers import ALICE, BOB, CAROL
 from tests.kit.streams import ANY_PORT, ECHO, MIB, Opener, Witness, echo
 
@@ -111,6 +114,126 @@ async def test_a_key_of_the_wrong_length_is_refused(opener: Opener) -> None:
     with pytest.raises(ConfigError, match="31 bytes"):
         async with opener(BOB, ANY_PORT, psk=b"1" * 31):
             pass
+
+
+# --- hearsay ------------------------------------------------------------------------------------
+
+
+async def test_a_peer_is_reached_where_it_was_said_to_be(alice: Transport, bob: Transport) -> None:
+    with pytest.raises(Unreachable, match="no address"):
+        await alice.reach(BOB.peer_id)
+    elsewhere = f"/ip4/127.0.0.1/tcp/{free_port()}/p2p/{BOB.peer_id}"
+    alice.learn(BOB.peer_id, ["nonsense", f"/ip4/0.0.0.0/tcp/1/p2p/{BOB.peer_id}", alice.addresses[0]])
+    with pytest.raises(Unreachable, match="no address"):
+        await alice.reach(BOB.peer_id)
+    alice.learn(BOB.peer_id, [elsewhere, bob.addresses[0]])
+    for _ in range(2):
+        await alice.reach(BOB.peer_id)
+        assert alice.peers == {BOB.peer_id}
+    assert not any(elsewhere.startswith(address) for address in alice.known(BOB.peer_id)), "hearsay is no knowledge"
+
+
+async def test_a_stream_is_opened_where_its_peer_was_said_to_be(alice: Transport, bob: Transport) -> None:
+    alice.learn(BOB.peer_id, bob.addresses)
+    async with alice.open_stream(BOB.peer_id, ECHO) as stream:
+        await stream.write(b"hello")
+        assert await stream.read() == b"hello"
+
+
+async def test_false_hearsay_hides_no_peer_that_was_met(alice: Transport, bob: Transport) -> None:
+    await alice.connect(bob.addresses[0])
+    await alice.disconnect(BOB.peer_id)
+    alice.learn(BOB.peer_id, [f"/ip4/127.0.0.1/tcp/{free_port()}/p2p/{BOB.peer_id}" for _ in range(8)])
+    with trio.fail_after(10):
+        await alice.reach(BOB.peer_id)
+
+
+# --- who is let in ------------------------------------------------------------------------------
+
+
+class Door:
+    """Lets in and bans by hand, and notes who came."""
+
+    def __init__(self, *, open: bool = True) -> None:  # noqa: A002
+        self.open = open
+        self.banned: set[PeerId] = set()
+        self.came: list[str] = []
+
+    def __call__(self, host: str) -> bool:
+        self.came.append(host)
+        return self.open
+
+    def blocked(self, peer: PeerId) -> bool:
+        return peer in self.banned
+
+
+def opened(opener: Opener, door: Door) -> AbstractAsyncContextManager[Transport]:
+    """Carol behind her door."""
+    return opener(CAROL, ANY_PORT, admits=door, blocked=door.blocked)
+
+
+async def test_who_is_not_admitted_gets_nowhere(opener: Opener, alice: Transport) -> None:
+    door, witness = Door(open=False), Witness()
+    async with opened(opener, door) as carol:
+        carol.set_handler(ECHO, witness)
+        alice.learn(CAROL.peer_id, carol.addresses)
+        with capture_logs() as logs:
+            for _ in range(3):
+                with trio.fail_after(5), pytest.raises(Unreachable):
+                    await alice.connect(carol.addresses[0])
+                with trio.fail_after(5), pytest.raises(Unreachable):
+                    async with alice.open_stream(CAROL.peer_id, ECHO):
+                        pass
+                assert not carol.peers | alice.peers
+        assert door.came == ["127.0.0.1"] * 6
+        assert [entry["event"] for entry in logs] == ["inbound_refused"]
+        assert not witness.began.is_set()
+        door.open = True
+        async with alice.open_stream(CAROL.peer_id, ECHO):
+            await witness.began.wait()
+
+
+async def test_a_closed_door_keeps_nobody_from_going_out(opener: Opener, bob: Transport) -> None:
+    door = Door(open=False)
+    async with opened(opener, door) as carol:
+        await carol.connect(bob.addresses[0])
+        async with carol.open_stream(BOB.peer_id, ECHO) as stream:
+            await stream.write(b"out")
+            assert await stream.read() == b"out"
+    assert door.came == []
+
+
+async def test_who_is_blocked_gets_nowhere_either(opener: Opener, alice: Transport) -> None:
+    door, witness = Door(), Witness()
+    async with opened(opener, door) as carol:
+        carol.set_handler(ECHO, witness)
+        door.banned.add(ALICE.peer_id)
+        with trio.fail_after(5), pytest.raises(Unreachable):
+            await alice.connect(carol.addresses[0])
+        with pytest.raises(Unreachable, match="blocked"):
+            await carol.connect(alice.addresses[0])
+        assert not carol.peers | alice.peers
+        assert not witness.began.is_set()
+        door.banned.clear()
+        await carol.connect(alice.addresses[0])
+
+
+async def test_who_is_blocked_while_connected_opens_no_more_streams(opener: Opener, alice: Transport) -> None:
+    door, witness = Door(), Witness()
+    async with opened(opener, door) as carol:
+        carol.set_handler(ECHO, witness)
+        await alice.connect(carol.addresses[0])
+        door.banned.add(ALICE.peer_id)
+        with pytest.raises(Unreachable, match="blocked"):
+            async with carol.open_stream(ALICE.peer_id, ECHO):
+                pass
+        with trio.fail_after(5), pytest.raises((Unreachable, StreamReset)):
+            async with alice.open_stream(CAROL.peer_id, ECHO):
+                pass
+        with trio.fail_after(5):
+            await carol.wait_change(frozenset([ALICE.peer_id]))
+        assert not carol.peers
+        assert not witness.began.is_set()
 
 
 # --- losing each other --------------------------------------------------------------------------

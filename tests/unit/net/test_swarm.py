@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
+import trio
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 
 from meshnode.errors import ConfigError, PortInUse
 from meshnode.net import guards
-from meshnode.net.swarm import build, check_listening, swarm_of
+from meshnode.net.doorkeeper import Gate, nobody
+from meshnode.net.swarm import build, check_listening, keep_door, own_addresses, swarm_of
 from meshnode.net.transport import Limits, parse_address, parse_listen
 from tests.kit.peers import ALICE
 
@@ -49,3 +53,33 @@ async def test_announced_addresses_are_ours() -> None:
 async def test_an_address_that_libp2p_let_go_is_not_let_go() -> None:
     with pytest.raises(PortInUse):
         check_listening(build(ALICE, None, [], Limits()), [parse_listen("/ip4/127.0.0.1/tcp/9338")])
+
+
+async def test_who_has_no_address_any_more_is_not_asked_about() -> None:
+    """A socket that broke before it was looked at: it is dropped whoever it was."""
+
+    class Gone:
+        closed = False
+
+        def get_remote_address(self) -> None:
+            return None
+
+        async def close(self) -> None:
+            self.closed = True
+
+    network = swarm_of(build(ALICE, None, [], Limits()))
+    keep_door(network, Gate(lambda host: True, nobody, trio.current_time))
+    gone = Gone()
+    await network._handle_inbound_connection(gone, "/ip4/127.0.0.1/tcp/1")  # type: ignore[arg-type]
+    assert gone.closed
+
+
+def test_our_addresses_are_those_that_we_come_from() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            assert not [address for address in own_addresses() if "." in address]
+        else:
+            assert probe.getsockname()[0] in own_addresses()
+    assert not {"127.0.0.1", "::1", "0.0.0.0"} & own_addresses()
