@@ -42,6 +42,61 @@ MIGRATIONS: tuple[Migration, ...] = (
                 BEGIN SELECT RAISE(ABORT, 'facts are append-only'); END""",
         ),
     ),
+    Migration(
+        2,
+        "channels and what is remembered",
+        (
+            """CREATE TABLE channel (
+                id INTEGER PRIMARY KEY,
+                role TEXT NOT NULL CHECK (role IN ('consumer', 'provider')),
+                consumer BLOB NOT NULL CHECK (typeof(consumer) = 'blob' AND length(consumer) = 32),
+                provider BLOB NOT NULL CHECK (typeof(provider) = 'blob' AND length(provider) = 32),
+                chan INTEGER NOT NULL CHECK (typeof(chan) = 'integer' AND chan BETWEEN 0 AND 4294967295),
+                seq INTEGER NOT NULL CHECK (typeof(seq) = 'integer' AND seq > 0),
+                cum_uc INTEGER NOT NULL CHECK (typeof(cum_uc) = 'integer' AND cum_uc >= 0),
+                cum_in INTEGER NOT NULL CHECK (typeof(cum_in) = 'integer' AND cum_in >= 0),
+                cum_out INTEGER NOT NULL CHECK (typeof(cum_out) = 'integer' AND cum_out >= 0),
+                n_req INTEGER NOT NULL CHECK (typeof(n_req) = 'integer' AND n_req >= 0),
+                body BLOB NOT NULL CHECK (typeof(body) = 'blob' AND length(body) <= 512),
+                sig_c BLOB NOT NULL CHECK (typeof(sig_c) = 'blob' AND length(sig_c) = 64),
+                sig_p BLOB CHECK (sig_p IS NULL OR (typeof(sig_p) = 'blob' AND length(sig_p) = 64)),
+                confirmed BLOB CHECK (confirmed IS NULL OR (typeof(confirmed) = 'blob' AND length(confirmed) <= 512)),
+                confirmed_seq INTEGER NOT NULL DEFAULT 0
+                    CHECK (typeof(confirmed_seq) = 'integer' AND confirmed_seq BETWEEN 0 AND seq),
+                confirmed_uc INTEGER NOT NULL DEFAULT 0
+                    CHECK (typeof(confirmed_uc) = 'integer' AND confirmed_uc BETWEEN 0 AND cum_uc),
+                peer TEXT NOT NULL CHECK (typeof(peer) = 'text' AND length(peer) <= 200),
+                UNIQUE (role, consumer, provider, chan),
+                CHECK (consumer <> provider),
+                CHECK ((confirmed IS NULL) = (confirmed_seq = 0)),
+                CHECK ((sig_p IS NULL) = (confirmed_seq < seq))
+            )""",
+            """CREATE TRIGGER channel_never_goes_back BEFORE UPDATE ON channel
+                WHEN NEW.seq < OLD.seq OR NEW.cum_uc < OLD.cum_uc OR NEW.cum_in < OLD.cum_in
+                    OR NEW.cum_out < OLD.cum_out OR NEW.n_req < OLD.n_req
+                    OR NEW.confirmed_seq < OLD.confirmed_seq OR NEW.confirmed_uc < OLD.confirmed_uc
+                    OR (NEW.seq = OLD.seq AND NEW.body <> OLD.body)
+                    OR NEW.id <> OLD.id OR NEW.role <> OLD.role OR NEW.consumer <> OLD.consumer
+                    OR NEW.provider <> OLD.provider OR NEW.chan <> OLD.chan
+                BEGIN SELECT RAISE(ABORT, 'a channel never goes back'); END""",
+            """CREATE TRIGGER channel_is_never_deleted BEFORE DELETE ON channel
+                BEGIN SELECT RAISE(ABORT, 'a channel is never deleted'); END""",
+            """CREATE TABLE joined_address (
+                id INTEGER PRIMARY KEY AUTOINCREMENT,
+                address TEXT NOT NULL UNIQUE CHECK (typeof(address) = 'text')
+            )""",
+            """CREATE TABLE peer_address (
+                id INTEGER PRIMARY KEY AUTOINCREMENT,
+                peer TEXT NOT NULL UNIQUE CHECK (typeof(peer) = 'text'),
+                at_s INTEGER NOT NULL CHECK (typeof(at_s) = 'integer'),
+                addresses TEXT NOT NULL CHECK (typeof(addresses) = 'text')
+            )""",
+            """CREATE TABLE serve_override (
+                model TEXT PRIMARY KEY COLLATE NOCASE CHECK (typeof(model) = 'text'),
+                served INTEGER NOT NULL CHECK (served IN (0, 1))
+            ) WITHOUT ROWID""",
+        ),
+    ),
 )
 
 

@@ -1,0 +1,1 @@
+"""What nodes owe each other: prices, counts, and the signed receipts that are kept."""
