@@ -21,7 +21,8 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
-from meshnode.domain import Message, ModelId, Record, TextPart
+from meshnode.client_records import Credits, Model, Peer, PullProgress, Served, Status
+from meshnode.domain import Message, ModelId, PeerId, Record, TextPart
 from meshnode.errors import DeadlineExceeded, Forbidden, InternalFault, MeshnodeError, ModelNotFound, NodeNotRunning
 
 CONTROL_SOCKET: Final = "control.sock"
@@ -29,86 +30,13 @@ TIMEOUT_S: Final = 30.0
 KNOCK_TIMEOUT_S: Final = 5.0
 SILENCE_S: Final = 900.0
 """How long a streamed answer may pause: a large model may be loading before its first word."""
+JOIN_TIMEOUT_S: Final = 120.0
+"""How long joining may take: a peer is dialled at each of its addresses in turn."""
 LONGEST_LINE: Final = 16 << 20
 LONGEST_NAME: Final = 256
 """Characters of a model's name, as in a request."""
 
 R = TypeVar("R")
-
-
-class DeviceStatus(Record, frozen=True, omit_defaults=False):
-    """A compute device of the node; memory in bytes."""
-
-    name: str
-    description: str = ""
-    kind: str = ""
-    memory_total: int = 0
-    memory_free: int = 0
-
-
-class ModelStatus(Record, frozen=True, omit_defaults=False):
-    """A model as ``/api/status`` shows it; speeds in tokens per second, as measured when it was loaded.
-
-    Where it lies and how fast it is are ``None`` until it is loaded.
-    """
-
-    id: ModelId
-    state: str = "unloaded"
-    progress: float = 0.0
-    reason: str = ""
-    context_length: int | None = None
-    gpu_layers: int | None = None
-    layers: int | None = None
-    devices: tuple[str, ...] | None = None
-    threads: int | None = None
-    decode_tps: float | None = None
-    prefill_tps: float | None = None
-    running: int = 0
-    waiting: int = 0
-    kv_used: int = 0
-    kv_total: int = 0
-    restarts: int = 0
-
-
-class Status(Record, frozen=True, omit_defaults=False):
-    """``/api/status``."""
-
-    version: str
-    peer_id: str = ""
-    addresses: tuple[str, ...] = ()
-    api: tuple[str, ...] = ()
-    home: str = ""
-    uptime_s: float = 0.0
-    models: tuple[ModelStatus, ...] = ()
-    devices: tuple[DeviceStatus, ...] = ()
-    backends: tuple[str, ...] = ()
-    draining: bool = False
-
-
-class Model(Record, frozen=True, omit_defaults=False):
-    """A model the node holds. ``size`` in bytes; ``managed``: the file lies in the home and goes with ``remove``."""
-
-    id: ModelId
-    size: int = 0
-    quantisation: str = ""
-    context_length: int = 0
-    parameters: int = 0
-    path: str = ""
-    source: str = ""
-    license: str = ""
-    managed: bool = False
-    state: str = "unloaded"
-    progress: float = 0.0
-    reason: str = ""
-
-
-class PullProgress(Record, frozen=True, omit_defaults=False):
-    """How far a pull is: ``phase`` is fetch, verify, unpack or done; bytes; ``model`` comes with done."""
-
-    phase: str
-    done: int = 0
-    total: int | None = None
-    model: ModelId | None = None
 
 
 class _Models(Record, frozen=True):
@@ -121,6 +49,22 @@ class _OneModel(Record, frozen=True):
 
 class _Removed(Record, frozen=True):
     id: ModelId
+
+
+class _Peers(Record, frozen=True):
+    peers: tuple[Peer, ...] = ()
+
+
+class _Joined(Record, frozen=True):
+    peer: PeerId
+
+
+class _Left(Record, frozen=True):
+    forgotten: int = 0
+
+
+class _AllServed(Record, frozen=True):
+    models: tuple[Served, ...] = ()
 
 
 class _Error(Record, frozen=True):
@@ -162,7 +106,7 @@ class Client:
         return self._ask("GET", "/api/status")
 
     def models(self) -> tuple[Model, ...]:
-        """The models the node holds, loaded or not."""
+        """The models the node holds, loaded or not, and those that only its peers serve."""
         return self._decode(self._ask("GET", "/api/models"), _Models).models
 
     def scan(self) -> tuple[Model, ...]:
@@ -217,6 +161,37 @@ class Client:
                 for choice in self._decode(data, _Chunk).choices:
                     if choice.delta.content:
                         yield choice.delta.content
+
+    # --- the mesh ---------------------------------------------------------------------------------
+
+    def peers(self) -> tuple[Peer, ...]:
+        """Peers that are connected or whose offers are known."""
+        return self._decode(self._ask("GET", "/api/peers"), _Peers).peers
+
+    def credits(self) -> Credits:
+        """What the node earned and spent."""
+        return self._decode(self.credits_json(), Credits)
+
+    def credits_json(self) -> bytes:
+        """``/api/credits`` as the node wrote it."""
+        return self._ask("GET", "/api/credits")
+
+    def join(self, address: str) -> PeerId:
+        """Connect to ``…/p2p/<id>``, now and at each start. Raises InvalidField or Unreachable."""
+        answer = self._ask("POST", "/api/mesh/join", {"address": address}, timeout_s=JOIN_TIMEOUT_S)
+        return self._decode(answer, _Joined).peer
+
+    def leave(self) -> int:
+        """Forget every peer, and let strangers in no more; how many addresses were forgotten."""
+        return self._decode(self._ask("POST", "/api/mesh/leave", {}), _Left).forgotten
+
+    def served(self) -> tuple[Served, ...]:
+        """The node's models, and whether strangers may use each."""
+        return self._decode(self._ask("GET", "/api/mesh/served"), _AllServed).models
+
+    def serve(self, model: str, on: bool) -> Served:
+        """Let strangers use a model from now on, or no more. Raises ModelNotFound."""
+        return self._decode(self._ask("POST", "/api/mesh/serve", {"model": model, "on": on}), Served)
 
     # --- the road ---------------------------------------------------------------------------------
 

@@ -1,8 +1,6 @@
 """Settings: one frozen record, layered: defaults < ``config.toml`` < environment < flags.
 
-:data:`SETTINGS` is the only place where a setting is declared; the command line's options, the environment's names, the
-keys of the file and the table in the README are derived from it. :func:`load` is pure. To add a setting, add one
-``_setting(…)`` and the field of that name to its record.
+:mod:`meshnode.settings` declares each; here are the records that hold them. :func:`load` is pure.
 """
 
 from __future__ import annotations
@@ -14,97 +12,15 @@ import stat
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NoReturn
 
-from meshnode import kinds
 from meshnode.domain import Record
 from meshnode.errors import ConfigError
+from meshnode.settings import OTHER_ENVIRONMENT, SETTINGS, Setting
 
 CONFIG_FILE: Final = "config.toml"
 MAX_FILE: Final = 1 << 20
 MiB: Final = 1 << 20
-
-
-# --- the settings ---------------------------------------------------------------------------------
-
-
-class Setting(NamedTuple):
-    """One setting. ``key`` is its dotted place in ``config.toml``; ``env`` is the flag in capitals.
-
-    ``default`` is what an unset one has. ``negated`` settings are switched *off* by their flag and variable.
-    """
-
-    key: str
-    type: kinds.Kind
-    default: Any
-    help: str
-    flag: str
-    env: str
-    negated: bool = False
-
-
-def _setting(key: str, kind: kinds.Kind, default: Any, text: str, *, flag: str = "", negated: bool = False) -> Setting:
-    flag = flag or "--" + key.removesuffix("_s").replace(".", "-").replace("_", "-")
-    env = "MESHNODE_" + flag.removeprefix("--").replace("-", "_").upper()
-    return Setting(key, kind, default, text, flag, env, negated)
-
-
-_ORIGIN: Final = kinds.text(r"https?://[^\s/]+", "an origin such as https://app.example", "ORIGIN")
-
-# fmt: off
-SETTINGS: Final[tuple[Setting, ...]] = (
-    _setting("home", kinds.path(), Path("~/.meshnode"), "Where keys, models, the database and config.toml are kept."),
-    _setting("stop_deadline_s", kinds.number(0, 3600), 10.0,
-             "Seconds that answers under way may still take when the node stops."),
-    _setting("hub", kinds.text(r"https?://[^\s/]+[^\s]*", "an http:// or https:// URL", "URL"), "https://huggingface.co",
-             "Model hub that `hf:owner/repo:quant` refers to."),
-    _setting("api.address", kinds.address(), "127.0.0.1:9337",
-             "HOST:PORT of the API; port 0 takes a free one. Off loopback it needs a key file and TLS.", flag="--api"),
-    _setting("api.key_file", kinds.path(), None, "File with the API keys, one a line."),
-    _setting("api.tls_cert", kinds.path(), None, "TLS certificate chain (PEM)."),
-    _setting("api.tls_key", kinds.path(), None, "TLS private key (PEM)."),
-    _setting("api.local_key", kinds.switch(), False,
-             "Ask for a key on loopback too (for machines with several users)."),
-    _setting("api.cors_origins", kinds.listing(_ORIGIN), (),
-             "Web origins, besides this node's own page, that may call the API.", flag="--cors-origin"),
-    _setting("api.max_body", kinds.size(1 << 10, 1 << 30), 32 * MiB, "Largest request body."),
-    _setting("api.max_connections", kinds.integer(1, 65536), 1024, "Connections open at a time."),
-    _setting("api.max_generating", kinds.integer(1, 4096), 256, "Requests being answered at a time."),
-    _setting("api.max_queued", kinds.integer(0, 65536), 1024, "Requests waiting at a time."),
-    _setting("api.header_timeout_s", kinds.number(0.1, 600), 10.0,
-             "Seconds a client may take to send its request's headers."),
-    _setting("api.idle_timeout_s", kinds.number(0.1, 86400), 30.0, "Seconds an idle connection is kept."),
-    _setting("net.listen", kinds.listing(kinds.multiaddr()), ("/ip4/127.0.0.1/tcp/9338",),
-             "Multiaddr to listen on for peers; may be given again.", flag="--listen"),
-    _setting("net.join", kinds.listing(kinds.multiaddr()), (),
-             "Multiaddr of a peer to join; may be given again.", flag="--join"),
-    _setting("net.private_network", kinds.path(), None,
-             "File with the pre-shared key of a private network.", flag="--private-network"),
-    _setting("engine.enabled", kinds.switch(), True,
-             "Run models here; `--no-engine` leaves that to the mesh.", flag="--no-engine", negated=True),
-    _setting("engine.cpu", kinds.switch(), False, "Run on the CPU even where there is a GPU.", flag="--cpu"),
-    _setting("engine.model", kinds.text(metavar="NAME_OR_PATH"), None,
-             "Model to load at start: its name, or the path of a GGUF file.", flag="--model"),
-    _setting("engine.context", kinds.integer(0, 1 << 22), 0,
-             "Context length in tokens; 0 takes the model's own, up to 32768.", flag="--context"),
-    _setting("engine.slots", kinds.integer(1, 256), 16, "Conversations computed at a time, per model.", flag="--slots"),
-    _setting("engine.batch", kinds.integer(32, 1 << 16), 2048, "Largest batch of tokens in one step."),
-    _setting("engine.threads", kinds.integer(0, 1024), 0, "CPU threads for decoding; 0 chooses.", flag="--threads"),
-    _setting("engine.threads_batch", kinds.integer(0, 1024), 0, "CPU threads for reading prompts; 0 chooses."),
-    _setting("engine.gpu_layers", kinds.integer(-1, 10000), -1,
-             "Layers to put on the GPU; -1 means all that fit.", flag="--gpu-layers"),
-    _setting("engine.max_loaded", kinds.integer(1, 64), 1, "Models in memory at a time."),
-    _setting("engine.load_timeout_s", kinds.number(1, 86400), 600.0, "Seconds a model may take to load."),
-    _setting("log.level", kinds.choice("debug", "info", "warning", "error"), "info", "Least severe messages to log."),
-    _setting("log.format", kinds.choice("auto", "console", "json"), "auto",
-             "Log for people or for machines; auto: for people where it is a terminal."),
-)
-# fmt: on
-
-OTHER_ENVIRONMENT: Final[Mapping[str, str]] = {
-    "MESHNODE_DEBUG": "Set to 1: show Python tracebacks of unexpected errors on the terminal.",
-}
-"""Variables that are read elsewhere and are no settings."""
 FOREIGN_PREFIXES: Final = ("MESHNODE_TEST_", "MESHNODE_SETUP_", "MESHNODE_BENCH_")
 """Prefixes of variables that belong to the scripts and tests of the checkout."""
 
@@ -137,11 +53,27 @@ class ApiSettings(Record, frozen=True):
 
 
 class NetSettings(Record, frozen=True):
-    """The peer-to-peer side; addresses are multiaddrs."""
+    """The peer-to-peer side; addresses are multiaddrs. ``open``: peers come in though this node joined nobody."""
 
     listen: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/9338",)
     join: tuple[str, ...] = ()
     private_network: Path | None = None
+    network: str = "public"
+    announce: tuple[str, ...] = ()
+    open: bool = False
+    lan: bool = True
+
+
+class ServeSettings(Record, frozen=True):
+    """What strangers may use: names of models (``*``: all), and how many requests at a time, of one peer and of all.
+
+    A ``client_only`` node serves nothing and runs no engine: ``engine.enabled`` comes out false.
+    """
+
+    models: tuple[str, ...] = ("*",)
+    client_only: bool = False
+    per_peer: int = 8
+    requests: int = 32
 
 
 class EngineSettings(Record, frozen=True):
@@ -173,6 +105,7 @@ class Settings(Record, frozen=True):
     home: Path
     api: ApiSettings = ApiSettings()
     net: NetSettings = NetSettings()
+    serve: ServeSettings = ServeSettings()
     engine: EngineSettings = EngineSettings()
     log: LogSettings = LogSettings()
     stop_deadline_s: float = 10.0
@@ -187,7 +120,8 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml: str | No
     """The settings that the three layers give. Pure.
 
     ``flags`` maps keys to what the command line gave (``None`` or empty: not given), ``environ`` is the whole
-    environment, ``toml`` the text of ``<home>/config.toml``. Raises ConfigError, naming where the value came from.
+    environment, ``toml`` the text of ``<home>/config.toml``. A client-only node has no engine, whatever else is said.
+    Raises ConfigError, naming where the value came from.
     """
     home = home_of(flags, environ)
     values: dict[str, object] = {setting.key: setting.default for setting in SETTINGS}
@@ -198,10 +132,13 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml: str | No
     values |= _from_environment(environ)
     values |= _from_flags(flags)
     values = {key: _expand(value, environ) for key, value in values.items()}
+    if values["serve.client_only"]:
+        values["engine.enabled"] = False
     return Settings(
         home=home,
         api=ApiSettings(**_section(values, "api")),
         net=NetSettings(**_section(values, "net")),
+        serve=ServeSettings(**_section(values, "serve")),
         engine=EngineSettings(**_section(values, "engine")),
         log=LogSettings(**_section(values, "log")),
         aliases=aliases,
@@ -354,32 +291,3 @@ def _section(values: Mapping[str, object], name: str) -> dict[str, Any]:
 _BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 _BY_ENV: Final = {setting.env: setting for setting in SETTINGS}
 _SECTIONS: Final = frozenset(setting.key.partition(".")[0] for setting in SETTINGS if "." in setting.key)
-
-
-# --- for the README -------------------------------------------------------------------------------
-
-
-def shown(setting: Setting) -> str:
-    """The default of a setting as a person would write it; empty when there is none."""
-    default = setting.default
-    if default is None:
-        return ""
-    if isinstance(default, bool):
-        return str(default).lower()
-    if isinstance(default, float):
-        return f"{default:g}"
-    if isinstance(default, tuple):
-        return ", ".join(default)
-    return f"{default >> 20} MiB" if setting.key == "api.max_body" else str(default)
-
-
-def markdown_table() -> str:
-    """The settings as a Markdown table, one row each, for the README; ends with a newline."""
-    rows = ["| key of `config.toml` | flag | environment | default | what it does |", "|---|---|---|---|---|"]
-    for setting in SETTINGS:
-        key = "(where `config.toml` lies)" if setting.key == "home" else f"`{setting.key}`"
-        default = f"`{shown(setting)}`" if setting.default not in (None, ()) else ""
-        rows.append(f"| {key} | `{setting.flag}` | `{setting.env}` | {default} | {setting.help} |")
-    rows.append('| `[aliases]` | | | | More names of models: `gpt-4o = "smollm2-135m-instruct"`. |')
-    rows += [f"| | | `{name}` | | {text} |" for name, text in OTHER_ENVIRONMENT.items()]
-    return "\n".join(rows) + "\n"

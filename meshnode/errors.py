@@ -9,6 +9,7 @@
     │   ├── TemplateRefused                  caller         400    22
     │   ├── ContextLengthExceeded            caller         400    22
     │   ├── Unauthorized                     caller         401    22
+    │   ├── PaymentRequired                  caller         402    22
     │   ├── Forbidden                        caller         403    22
     │   ├── NotFound                         caller         404    22
     │   │   └── ModelNotFound                caller         404    22
@@ -24,6 +25,7 @@
     │   ├── ModelLoading                     node           503    23
     │   ├── ModelFailed                      node           503    23
     │   ├── Overloaded                       node           503    23
+    │   ├── NobodyServes                     node           503    23
     │   ├── Draining                         node           503    23
     │   ├── DeadlineExceeded                 node           504    23
     │   └── Cancelled                        caller         499   130
@@ -81,9 +83,6 @@ class MeshnodeError(Exception):
         return f"{self.message} {self.hint}".strip()
 
 
-# --- the caller's fault -----------------------------------------------------------------------
-
-
 class RequestError(MeshnodeError):
     """The request cannot be served as it was sent."""
 
@@ -134,6 +133,13 @@ class Unauthorized(RequestError):
 
     status = 401
     code = "invalid_api_key"
+
+
+class PaymentRequired(RequestError):
+    """The caller owes for what it got, or has nothing left to pay with."""
+
+    status = 402
+    code = "insufficient_credits"
 
 
 class Forbidden(RequestError):
@@ -198,9 +204,6 @@ class RateLimited(RequestError):
     code = "rate_limit_exceeded"
 
 
-# --- this node's fault ------------------------------------------------------------------------
-
-
 class ServingError(MeshnodeError):
     """The request was right; this node could not serve it."""
 
@@ -241,6 +244,12 @@ class Overloaded(ServingError):
     code = "overloaded"
 
 
+class NobodyServes(ServingError):
+    """The model is known, but neither this node nor any peer can take the request now; the message says why not."""
+
+    code = "no_provider"
+
+
 class Draining(ServingError):
     """The node is stopping."""
 
@@ -261,9 +270,6 @@ class Cancelled(ServingError):
     status = 499
     exit_code = 130
     code = "cancelled"
-
-
-# --- a peer's fault ---------------------------------------------------------------------------
 
 
 class PeerError(MeshnodeError):
@@ -291,9 +297,6 @@ class StreamReset(PeerError):
     """The peer gave a stream up before its end."""
 
     code = "stream_reset"
-
-
-# --- the owner's to mend ----------------------------------------------------------------------
 
 
 class OwnerError(MeshnodeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-from meshnode import config, errors
+from meshnode import errors, settings
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -24,7 +24,7 @@ def exit_codes() -> str:
     return "\n".join(rows)
 
 
-TABLES = {"settings": lambda: config.markdown_table().strip(), "exit codes": exit_codes}
+TABLES = {"settings": lambda: settings.markdown_table().strip(), "exit codes": exit_codes}
 
 
 def filled(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,11 +18,13 @@ from meshnode.api.asgi import body_of, current
 from meshnode.api.context import ApiContext, PullProgressView
 from meshnode.api.errors import as_error, envelope
 from meshnode.api.fields import check_names, convert, text
+from meshnode.api.models import elsewhere, providers, state_of
 from meshnode.api.sse import encode
 from meshnode.api.status import model_state
 from meshnode.api.strictjson import parse_object
 from meshnode.domain import ModelCard
 from meshnode.errors import Draining, Unauthorized
+from meshnode.mesh.view import MeshModel
 
 T = TypeVar("T", bound=msgspec.Struct)
 _log = structlog.get_logger()
@@ -40,16 +43,24 @@ class AddFields(msgspec.Struct, kw_only=True):
     name: Annotated[str, text(256)] | None = None
 
 
+async def administrators_only() -> None:
+    """The guard says so before; this holds even if a path slipped past it. Raises Unauthorized."""
+    principal = current().principal
+    if principal is None or not principal.admin:
+        raise Unauthorized("this call asks for the admin token.")
+
+
+async def fields_of(kind: type[T]) -> T:
+    """The request's body as ``kind``. Raises MalformedBody, UnknownField or InvalidField."""
+    raw = parse_object(await body_of())
+    check_names(raw, kind, {})
+    return convert(raw, kind)
+
+
 def admin(context: ApiContext) -> Blueprint:
     """The endpoints, for administrators only."""
     routes = Blueprint("admin", __name__)
-
-    @routes.before_request
-    async def administrators_only() -> None:
-        """The guard says so before; this holds even if a path slipped past it."""
-        principal = current().principal
-        if principal is None or not principal.admin:
-            raise Unauthorized("this call asks for the admin token.")
+    routes.before_request(administrators_only)
 
     @routes.post("/api/stop")
     async def stop() -> dict[str, Any]:
@@ -64,25 +75,27 @@ def admin(context: ApiContext) -> Blueprint:
 
 
 def _library(routes: Blueprint, context: ApiContext) -> None:
-    """Models on disk."""
+    """Models on disk; listed with those that only peers serve."""
 
     @routes.get("/api/models")
     async def listing() -> dict[str, Any]:
-        return {"models": [_entry(context, card) for card in context.library.cards()]}
+        cards = context.library.cards()
+        there = elsewhere(context.mesh.models(), cards)
+        return {"models": [*_entries(context, cards), *map(_mesh_entry, there)]}
 
     @routes.post("/api/models/scan")
     async def scan() -> dict[str, Any]:
-        return {"models": [_entry(context, card) for card in await context.library.scan()]}
+        return {"models": _entries(context, await context.library.scan())}
 
     @routes.post("/api/models/add")
     async def add() -> dict[str, Any]:
-        fields = await _fields(AddFields)
+        fields = await fields_of(AddFields)
         card = await context.library.add_file(Path(fields.path), name=fields.name)
         return {"model": _entry(context, card)}
 
     @routes.post("/api/models/pull")
     async def pull() -> Response:
-        fields = await _fields(PullFields)
+        fields = await fields_of(PullFields)
         response = Response(PullStream(context, fields.source), content_type="application/x-ndjson")
         response.timeout = None
         return response
@@ -169,14 +182,40 @@ def _progress(step: PullProgressView) -> dict[str, Any]:
 
 
 def _entry(context: ApiContext, card: ModelCard) -> dict[str, Any]:
+    (shown,) = _entries(context, [card])
+    return shown
+
+
+def _entries(context: ApiContext, cards: Iterable[ModelCard]) -> list[dict[str, Any]]:
+    there = context.mesh.models()
+    return [_local_entry(context, card, len(providers(card.id, there))) for card in cards]
+
+
+def _local_entry(context: ApiContext, card: ModelCard, provider_count: int) -> dict[str, Any]:
     states = (model_state(state) for state in context.pool.states() if state.id == card.id)
     state = next(states, {"state": "unloaded", "progress": 0.0, "reason": ""})
     return {**msgspec.structs.asdict(card), "modalities": list(card.modalities), **state, "id": card.id} | {
-        "context_length": card.context_length
+        "context_length": card.context_length,
+        "owned_by": "local",
+        "providers": provider_count,
     }
 
 
-async def _fields(kind: type[T]) -> T:
-    raw = parse_object(await body_of())
-    check_names(raw, kind, {})
-    return convert(raw, kind)
+def _mesh_entry(model: MeshModel) -> dict[str, Any]:
+    """A model without a file here; ``providers`` counts the peers that serve it."""
+    return {
+        "id": model.id,
+        "path": "",
+        "size": 0,
+        "quantisation": model.quantisation,
+        "context_length": model.context_length,
+        "parameters": model.parameters,
+        "family": model.family,
+        "license": model.license,
+        "modalities": list(model.modalities),
+        "source": "mesh",
+        "managed": False,
+        "state": state_of(model),
+        "owned_by": "mesh",
+        "providers": len(model.providers),
+    }

@@ -20,6 +20,7 @@ from meshnode.api.completions_schema import parse_completion
 from meshnode.api.context import ApiContext
 from meshnode.api.generation import Dialect, answer
 from meshnode.api.guard import Knock, Policy, answer_headers, judge
+from meshnode.api.mesh import mesh
 from meshnode.api.models import models
 from meshnode.api.pages import load_pages, pages
 from meshnode.api.sse import encode
@@ -51,7 +52,7 @@ def create_app(context: ApiContext) -> QuartTrio:
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     _guard(app, context)
     _errors(app, context)
-    for routes in (models(context), status(context), admin(context), pages(load_pages())):
+    for routes in (models(context), status(context), admin(context), mesh(context), pages(load_pages())):
         app.register_blueprint(routes)
 
     @app.post("/v1/chat/completions")

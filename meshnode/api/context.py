@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from meshnode.engine.pipe import Device, EngineInfo, Gauge
 from meshnode.gateway.keys import KeyRing
 from meshnode.gateway.turnstile import Turnstile
 from meshnode.mesh.answer import Dispatcher
+from meshnode.mesh.view import MeshView
 from meshnode.observe import Metrics
 
 
@@ -115,6 +116,7 @@ class ApiContext:
     dispatcher: Dispatcher
     library: Library
     pool: Pool
+    mesh: MeshView
     metrics: Metrics
     facts: NodeFacts
     turnstile: Turnstile
@@ -127,6 +129,10 @@ class ApiContext:
     keys: KeyRing = field(default_factory=KeyRing)
     hosts: frozenset[str] = frozenset()
     """Further Host names to answer to: those of the TLS certificate, for a bind off loopback."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """More names of models, as the library has them: they stand for models of the mesh too."""
+    client_only: bool = False
+    """This node uses the mesh and serves nothing."""
     commit_after_s: float = 10.0
     """How long a stream may still turn into an error with its own status."""
     comment_every_s: float = 15.0

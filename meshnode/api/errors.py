@@ -7,12 +7,13 @@ may quote a prompt.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, Final
 
 import structlog
 
+from meshnode.causes import leaves, ours
 from meshnode.errors import (
     DeadlineExceeded,
     Draining,
@@ -25,7 +26,7 @@ from meshnode.errors import (
     Unreachable,
     WorkerDied,
 )
-from meshnode.events import Failed
+from meshnode.events import Failed, error_of
 
 MAX_RETRY_AFTER_S: Final = 120.0
 """OpenAI's clients ignore a longer wait and guess their own."""
@@ -42,22 +43,9 @@ _RETRY_AFTER_S: Final[Mapping[type[MeshnodeError], float]] = {
 """Errors that pass by themselves, and how soon to try again unless the error knows better."""
 
 
-def _tree(kind: type[MeshnodeError]) -> Iterator[type[MeshnodeError]]:
-    yield kind
-    for child in kind.__subclasses__():
-        yield from _tree(child)
-
-
-# Rooms may refine an error for themselves under its own code; that is still the tree's error to a client.
-_BY_CODE: Final[Mapping[str, type[MeshnodeError]]] = {
-    kind.code: kind for kind in _tree(MeshnodeError) if kind.__module__ == MeshnodeError.__module__
-}
-
-
 def from_failed(failed: Failed) -> MeshnodeError:
     """The error that an answer's last event stands for; a code nobody knows is an InternalFault."""
-    kind = _BY_CODE.get(failed.code, InternalFault)
-    return kind(failed.message, hint=failed.hint, param=failed.param, retry_after_s=failed.retry_after_s)
+    return error_of(failed)
 
 
 def envelope(error: MeshnodeError) -> dict[str, Any]:
@@ -81,13 +69,11 @@ def headers(error: MeshnodeError) -> dict[str, str]:
 
 def as_error(error: BaseException, request_id: str) -> MeshnodeError:
     """An error of the tree as it is, or the first inside a group; else an InternalFault, the cause in the log."""
-    leaves = list(_leaves(error))
-    ours = [leaf for leaf in leaves if isinstance(leaf, MeshnodeError)]
-    if ours:
-        return ours[0]
+    if (known := ours(error)) is not None:
+        return known
     if isinstance(error, TimeoutError):
         return DeadlineExceeded("the request's deadline passed.")
-    _log.error("request_crashed", request_id=request_id, crashes=[_place(leaf) for leaf in leaves])
+    _log.error("request_crashed", request_id=request_id, crashes=[_place(leaf) for leaf in leaves(error)])
     return InternalFault(
         "meshnode failed inside; this is a defect of it.", hint=f"Its log names the place; request id {request_id}."
     )
@@ -101,14 +87,6 @@ def _type(error: MeshnodeError) -> str:
     if error.status == 429:
         return "rate_limit_error"
     return "invalid_request_error" if error.status < 500 else "server_error"
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 def _place(error: BaseException) -> str:

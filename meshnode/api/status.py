@@ -19,7 +19,7 @@ def status(context: ApiContext) -> Blueprint:
 
     @routes.get("/health")
     async def health() -> tuple[dict[str, Any], int]:
-        """200 when a model can answer; 503 while the node stops or all there is is on its way or has failed."""
+        """200 when a model can answer, here or at a peer; 503 while the node stops, or all is on its way or failed."""
         return _health(context)
 
     @routes.get("/metrics")
@@ -41,7 +41,7 @@ def _health(context: ApiContext) -> tuple[dict[str, Any], int]:
     loading = [{"id": state.id, "progress": round(state.progress, 3)} for state in states if state.state == "loading"]
     if context.draining.is_set():
         return {"status": "stopping"}, 503
-    if any(state.state == "ready" for state in states):
+    if any(state.state == "ready" for state in states) or context.mesh.models():
         return {"status": "ok", "loading": loading}, 200
     if loading:
         return {"status": "loading", "loading": loading}, 503
@@ -65,8 +65,19 @@ def _status(context: ApiContext, *, owner: bool) -> dict[str, Any]:
         "draining": context.draining.is_set(),
         "generating": context.turnstile.admission.generating,
         "queued": context.turnstile.admission.queued,
+        "mesh": _mesh(context),
     }
     return found | {"home": str(facts.home)} if owner else found
+
+
+def _mesh(context: ApiContext) -> dict[str, Any]:
+    """Whether the node joined, peers connected now, models they serve, and whether it only uses theirs."""
+    return {
+        "joined": context.mesh.joined,
+        "peers": sum(peer.connected for peer in context.mesh.peers()),
+        "models": len(context.mesh.models()),
+        "client_only": context.client_only,
+    }
 
 
 def model_state(state: ModelStateView) -> dict[str, Any]:

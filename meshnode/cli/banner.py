@@ -33,7 +33,7 @@ class ReadyModel(Protocol):
 
 
 class Ready(Protocol):
-    """A started node. ``api`` holds base URLs ending in ``/v1``; ``notes`` are sentences for its owner."""
+    """A started node. ``api`` holds base URLs ending in ``/v1``; ``mesh`` and ``notes`` are sentences for its owner."""
 
     @property
     def api(self) -> Sequence[str]: ...
@@ -43,6 +43,8 @@ class Ready(Protocol):
     def peer_id(self) -> str: ...
     @property
     def addresses(self) -> Sequence[str]: ...
+    @property
+    def mesh(self) -> str: ...
     @property
     def notes(self) -> Sequence[str]: ...
 
@@ -55,7 +57,7 @@ def render(ready: Ready) -> str:
         pairs += [("Speed", f"{model.decode_tps:.0f} tokens/s as measured" if model.decode_tps else "")]
     if not ready.models:
         pairs += [("Model", "none loaded")]
-    pairs += [("Peer id", ready.peer_id), ("Listening", "\n".join(ready.addresses))]
+    pairs += [("Peer id", ready.peer_id), ("Listening", "\n".join(ready.addresses)), ("Mesh", ready.mesh)]
     parts = [f"meshnode {__version__} is ready. Ctrl-C stops it.", labelled(pairs, indent="  ")]
     if ready.api and ready.models:
         parts.append(f"Try it:\n  {curl_line(ready.api[0])}")
@@ -71,6 +73,7 @@ def as_object(ready: Ready) -> dict[str, object]:
         "models": [_model_object(model) for model in ready.models],
         "peer_id": ready.peer_id,
         "addresses": list(ready.addresses),
+        "mesh": ready.mesh,
         "notes": list(ready.notes),
     }
 

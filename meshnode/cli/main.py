@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,9 @@ from typing import Final
 import click
 
 from meshnode import __version__
+from meshnode.causes import leaves
 from meshnode.cli.chat import chat
+from meshnode.cli.mesh import join, leave, peers, serve, show_credits, unserve
 from meshnode.cli.models import models, pull, rm
 from meshnode.cli.node import show_id, status, stop
 from meshnode.cli.show import drop_output, one_line
@@ -31,10 +33,12 @@ BROKEN_PIPE: Final = 1
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
-    """Run open-weight language models on this machine, behind an OpenAI-compatible API."""
+    """Run, lend and borrow open-weight language models, behind an OpenAI-compatible API."""
 
 
-for _command in (up, status, models, pull, rm, chat, show_id, stop):
+for _command in (
+    up, status, models, pull, rm, chat, peers, show_credits, join, leave, serve, unserve, show_id, stop,
+):  # fmt: skip
     cli.add_command(_command)
 
 
@@ -91,11 +95,11 @@ def _check_text(arguments: Sequence[str]) -> None:
 
 
 def _failed(error: BaseException, state: dict[str, object]) -> int:
-    leaves = list(_leaves(error))
-    interrupted = all(isinstance(leaf, KeyboardInterrupt | click.Abort) for leaf in leaves)
+    found = list(leaves(error))
+    interrupted = all(isinstance(leaf, KeyboardInterrupt | click.Abort) for leaf in found)
     if os.environ.get("MESHNODE_DEBUG") and not interrupted:
         sys.excepthook(type(error), error, error.__traceback__)
-    for leaf in leaves:
+    for leaf in found:
         if isinstance(leaf, OSError) and leaf.errno in (errno.ENOSPC, errno.EDQUOT):
             drop_output()
             leaf = DiskFull("No space is left where this writes to.", hint="Free some space there.")
@@ -106,16 +110,8 @@ def _failed(error: BaseException, state: dict[str, object]) -> int:
         return INTERRUPTED
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
-    _say(f"internal error: {type(leaves[0]).__name__}. {_record_crash(error, state.get('home'))}")
+    _say(f"internal error: {type(found[0]).__name__}. {_record_crash(error, state.get('home'))}")
     return 1
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 def _say(text: str) -> None:

@@ -11,7 +11,8 @@ import click
 from meshnode.cli.options import home_option, json_option
 from meshnode.cli.progress import PullDisplay
 from meshnode.cli.show import emit_json, one_line, size, table
-from meshnode.client import Model, open_client
+from meshnode.client import open_client
+from meshnode.client_records import Model
 
 
 @click.group(invoke_without_command=True)
@@ -19,7 +20,10 @@ from meshnode.client import Model, open_client
 @json_option
 @click.pass_context
 def models(context: click.Context, home: Path, as_json: bool) -> None:
-    """List models; `scan` and `add` find more."""
+    """List models, here and on the mesh.
+
+    `scan` and `add` find more.
+    """
     if context.invoked_subcommand is None:
         with open_client(home) as node:
             _list(node.models(), as_json, "No models yet. `meshnode pull default` fetches a small one.")
@@ -60,6 +64,9 @@ def _list(found: Iterable[Model], as_json: bool, otherwise: str) -> None:
 
 
 def _row(model: Model) -> tuple[str, ...]:
+    if model.owned_by == "mesh":
+        count = f"{model.providers} provider{'s' if model.providers != 1 else ''}"
+        return (model.id, "", str(model.context_length), model.state, f"mesh ({count})")
     return (model.id, size(model.size), str(model.context_length), model.state, model.source or model.path)
 
 

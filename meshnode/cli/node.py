@@ -12,8 +12,10 @@ import click
 from meshnode import identity
 from meshnode.cli.options import home_option, json_option
 from meshnode.cli.show import duration, emit_json, labelled, table
-from meshnode.client import ModelStatus, Status, open_client, start_command
+from meshnode.client import open_client, start_command
+from meshnode.client_records import MeshStatus, ModelStatus, Status
 from meshnode.errors import DeadlineExceeded, NodeNotRunning
+from meshnode.mesh.consent import ALONE
 from meshnode.storage.home import holder
 
 POLL_S = 0.1
@@ -40,15 +42,29 @@ def render_status(told: Status) -> str:
         ("API", "\n".join(told.api)),
         ("Peer id", told.peer_id),
         ("Addresses", "\n".join(told.addresses)),
+        ("Mesh", _mesh(told.mesh)),
         ("Home", told.home),
         ("Devices", "\n".join(devices)),
     ]
     if not told.models:
-        return labelled([*pairs, ("Models", "none: `meshnode pull default` fetches a small one")])
+        return labelled([*pairs, ("Models", _none_loaded(told.mesh))])
     head = ("MODEL", "STATE", "CONTEXT", "GPU LAYERS", "TOKENS/S", "RUNNING", "WAITING")
     lines = [labelled(pairs), "", table(head, [_row(model) for model in told.models])]
     lines += [f"{model.id}: {model.reason}" for model in told.models if model.reason]
     return "\n".join(lines)
+
+
+def _none_loaded(told: MeshStatus) -> str:
+    if told.models:
+        return "none loaded here; `meshnode models` lists those of the mesh"
+    return "none" if told.client_only else "none: `meshnode pull default` fetches a small one"
+
+
+def _mesh(told: MeshStatus) -> str:
+    if not told.joined:
+        return ALONE
+    peers, models = ("" if count == 1 else "s" for count in (told.peers, told.models))
+    return f"joined; {told.peers} peer{peers} connected, {told.models} model{models} there"
 
 
 def _row(model: ModelStatus) -> tuple[str, ...]:

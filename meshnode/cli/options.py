@@ -10,16 +10,16 @@ from typing import Any, Final, TypeVar
 import click
 
 from meshnode import config
-from meshnode.config import SETTINGS, Setting
+from meshnode.settings import SETTINGS, Setting, shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 SECTIONS: Final[Mapping[str, str]] = {
-    "": "Options", "api": "API", "net": "Network", "engine": "Engine", "log": "Log",
+    "": "Options", "api": "API", "net": "Network", "serve": "Serving", "engine": "Engine", "log": "Log",
 }  # fmt: skip
 FOREMOST: Final = (
     "home", "api.address", "net.listen", "net.join",
-    "engine.model", "engine.enabled", "engine.cpu", "net.private_network",
+    "engine.model", "engine.enabled", "engine.cpu", "net.private_network", "net.network", "serve.client_only",
 )  # fmt: skip
 """Settings that people change; they stand first in the help."""
 
@@ -67,8 +67,8 @@ def _parameter(setting: Setting) -> str:
 
 
 def _option(setting: Setting) -> Callable[[F], F]:
-    shown = config.shown(setting)
-    text = setting.help.replace("`", "") + (f"  [default: {shown}]" if shown else "")
+    default = shown(setting)
+    text = setting.help.replace("`", "") + (f"  [default: {default}]" if default else "")
     if isinstance(setting.default, bool):
         name = setting.flag.removeprefix("--").removeprefix("no-")
         return click.option(f"--{name}/--no-{name}", _parameter(setting), default=None, help=text)

@@ -34,6 +34,18 @@ def size(count: int) -> str:
     return f"{value:.1f} {unit}" if unit in ("GB", "TB") and value < 100 else f"{value:.0f} {unit}"
 
 
+def credit(micro: int) -> str:
+    """Micro-credits as credits, exactly: ``1.5``, ``0.000042``, ``-3``."""
+    whole, rest = divmod(abs(micro), 1_000_000)
+    decimals = f".{rest:06d}".rstrip("0") if rest else ""
+    return f"{'-' if micro < 0 else ''}{whole}{decimals}"
+
+
+def short_peer(peer: str) -> str:
+    """A peer id by which people tell one from another: ``12D3…ZqSd7f``; what is as short already stays."""
+    return f"{peer[:4]}…{peer[-6:]}" if len(peer) > 12 else peer
+
+
 def duration(seconds: float) -> str:
     """A duration for people, in its two largest units: ``45 s``, ``3 min 20 s``, ``2 d 4 h``."""
     parts = []

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from meshnode.client import Status, open_client
+from meshnode.client import open_client
+from meshnode.client_records import Status
 from meshnode.errors import NodeNotRunning
 from tests.kit.node import command, environment
 

@@ -28,6 +28,7 @@ from meshnode.mesh.answer import Answer, Dispatcher, Route
 from meshnode.models.names import match
 from meshnode.models.pull import PullProgress
 from meshnode.observe import Metrics
+from tests.kit.fakemesh import FakeMesh
 
 ADMIN_TOKEN = "the-admin-token"
 Step = Event | Exception | Callable[[], Awaitable[object]]
@@ -297,6 +298,7 @@ def a_context(dispatcher: Dispatcher, stopped: list[bool], **fields: object) -> 
         "dispatcher": dispatcher,
         "library": MemoryLibrary(CARD),
         "pool": MemoryPool(ready()),
+        "mesh": FakeMesh(),
         "metrics": Metrics(),
         "facts": facts(),
         "turnstile": Turnstile(admission),

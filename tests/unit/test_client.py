@@ -91,6 +91,26 @@ def test_a_file_is_added_by_its_path_from_the_root(
     assert node.asked == [Asked("POST", "/api/models/add", {"path": str(tmp_path / "x.gguf"), "name": "mine"})]
 
 
+# --- the mesh -------------------------------------------------------------------------------------
+
+
+def test_the_mesh_is_asked_as_the_api_has_it(node: FakeNode, client: Client) -> None:
+    node.json("GET /api/peers", {"peers": [{"peer": "12D3a", "connected": True, "news": 1}]})
+    node.json("GET /api/credits", {"earned": 5, "balance": 5, "channels": [{"role": "provider", "peer": "12D3a"}]})
+    node.json("POST /api/mesh/join", {"peer": "12D3a"})
+    node.json("POST /api/mesh/leave", {"forgotten": 2})
+    node.json("GET /api/mesh/served", {"models": [{"id": "a", "served": True}]})
+    node.json("POST /api/mesh/serve", {"id": "a", "served": False})
+    assert [(peer.peer, peer.connected, peer.rtt_s) for peer in client.peers()] == [("12D3a", True, None)]
+    assert (client.credits().earned, client.credits().channels[0].role) == (5, "provider")
+    assert (client.join("/dns4/a.example/tcp/1/p2p/12D3a"), client.leave()) == ("12D3a", 2)
+    assert [each.served for each in client.served()] == [True]
+    assert not client.serve("a", False).served
+    assert [asked.body for asked in node.asked if asked.method == "POST"] == [
+        {"address": "/dns4/a.example/tcp/1/p2p/12D3a"}, {}, {"model": "a", "on": False},
+    ]  # fmt: skip
+
+
 # --- streams --------------------------------------------------------------------------------------
 
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnode.config import SETTINGS, Setting, Settings, load, markdown_table, read
+from meshnode.config import ServeSettings, Settings, load, read
 from meshnode.errors import ConfigError
+from meshnode.settings import SETTINGS, Setting
 
 
 def value_of(settings: Settings, key: str) -> object:
@@ -53,6 +54,23 @@ def test_no_engine_is_the_opposite_of_its_key() -> None:
     assert not load({}, {"MESHNODE_NO_ENGINE": "1"}, None).engine.enabled
     assert load({}, {"MESHNODE_NO_ENGINE": "0"}, "[engine]\nenabled = false").engine.enabled
     assert not load({"engine.enabled": False}, {}, None).engine.enabled
+
+
+@pytest.mark.parametrize("said", [{}, {"engine.enabled": True}, {"engine.model": "x"}])
+def test_a_client_has_no_engine_whatever_else_is_said(said: dict[str, object]) -> None:
+    settings = load(said | {"serve.client_only": True}, {}, "[engine]\nenabled = true")
+    assert settings.serve.client_only
+    assert not settings.engine.enabled
+
+
+def test_what_strangers_may_use_can_be_nothing() -> None:
+    assert load({}, {}, "[serve]\nmodels = []").serve == ServeSettings(models=())
+    assert load({}, {"MESHNODE_SERVE_MODELS": "a, b:q8_0"}, None).serve.models == ("a", "b:q8_0")
+
+
+def test_no_lan_is_the_opposite_of_its_key() -> None:
+    assert not load({}, {"MESHNODE_NO_LAN": "1"}, None).net.lan
+    assert not load({}, {}, "[net]\nlan = false").net.lan
 
 
 def test_an_empty_variable_is_not_set() -> None:
@@ -99,6 +117,13 @@ WRONG = [
     ({"api.address": "9337"}, {}, None, ["--api", "'9337'", "HOST:PORT"]),
     ({"net.join": ("127.0.0.1",)}, {}, None, ["--join: '127.0.0.1' is not", "multiaddr"]),
     ({"home": "a\nb"}, {}, None, ["--home"]),
+    ({"net.network": "my net"}, {}, None, ["--network: 'my net' is not", "1 to 64 letters"]),
+    ({"net.network": "x" * 65}, {}, None, ["--network", "1 to 64 letters"]),
+    ({"net.announce": ("1.2.3.4",)}, {}, None, ["--announce: '1.2.3.4' is not", "multiaddr"]),
+    ({"serve.per_peer": "0"}, {}, None, ["--serve-per-peer: '0'", "from 1 to 4096"]),
+    ({"serve.requests": "4097"}, {}, None, ["--serve-requests", "from 1 to 4096"]),
+    ({"serve.models": ("",)}, {}, None, ["--serve-models", "* for all"]),
+    ({}, {}, "[serve]\nmodel = 3", ["line 2", "serve.model", "serve.models?"]),
 ]
 
 
@@ -178,22 +203,3 @@ def test_a_file_far_too_large_is_not_taken_in(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(ConfigError, match="larger than 1024 KiB"):
         read({"home": tmp_path}, {})
-
-
-# --- documentation --------------------------------------------------------------------------------
-
-
-def test_every_setting_has_a_row_with_its_flag_and_variable() -> None:
-    rows = markdown_table().splitlines()
-    for setting in SETTINGS:
-        (row,) = [row for row in rows if f"`{setting.env}`" in row]
-        assert f"`{setting.flag}`" in row
-        assert setting.help in row
-
-
-def test_every_key_flag_and_variable_is_there_once() -> None:
-    for names in zip(*((setting.key, setting.flag, setting.env) for setting in SETTINGS), strict=True):
-        assert len(set(names)) == len(SETTINGS)
-    assert {"--home", "--api", "--listen", "--join", "--model", "--no-engine", "--cpu", "--private-network"} <= {
-        setting.flag for setting in SETTINGS
-    }

@@ -201,8 +201,10 @@ function busy(now) {
 
 // --- what the node can serve ---------------------------------------------------------------------
 
-function describe(status, chosen) {
+function describe(status, listed, chosen) {
   const model = status.models.find((each) => each.id === chosen);
+  const entry = listed.find((each) => each.id === chosen);
+  if (entry?.owned_by === "mesh") return describeMesh(entry);
   if (!chosen) return "No model yet: meshnode pull default";
   if (!model) return `${chosen} loads on the first question`;
   if (model.state === "failed") return `${model.id} failed: ${model.reason}`;
@@ -212,6 +214,13 @@ function describe(status, chosen) {
   const speed = model.decode_tps ? `, ${model.decode_tps.toFixed(0)} tokens/s measured` : "";
   const small = /135m/i.test(model.id) ? ". A model this small answers simple questions only." : "";
   return `${model.id}: ${where}, ${model.context_length} tokens of context${speed}${small}`;
+}
+
+function describeMesh(entry) {
+  const count = entry.providers.length;
+  const who = count === 1 ? "1 peer" : `${count} peers`;
+  const speed = entry.decode_tps ? `, ${entry.decode_tps.toFixed(0)} tokens/s as they say` : "";
+  return `${entry.id}: on the mesh, ${who}${speed}, ${entry.context_length} tokens of context. Whoever answers can read what you write.`;
 }
 
 async function refresh() {
@@ -226,7 +235,7 @@ async function refresh() {
       select.replaceChildren(...ids.map((id) => element("option", { value: id, textContent: id })));
       if (ids.includes(chosen)) select.value = chosen;
     }
-    const note = describe(status, select.value);
+    const note = describe(status, models.data, select.value);
     $("node").textContent = note;
     $("node").classList.toggle("bad", / failed: /.test(note));
   } catch {

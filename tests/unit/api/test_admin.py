@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import pytest
 import trio
 
 from meshnode.client import Client, open_client
 from meshnode.errors import Conflict, Draining, ModelNotFound, SourceFailed
 from tests.kit.api import ADMIN_TOKEN, CARD, MemoryLibrary, MemoryPool, read_until, ready, running_api
+from tests.kit.fakemesh import FAR, FakeMesh
 
 T = TypeVar("T")
 TOKEN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -37,6 +39,17 @@ async def test_models_in_and_out(tmp_path: Path) -> None:
         assert len(await as_owner(tmp_path, Client.models)) == 1
         with pytest.raises(ModelNotFound):
             await as_owner(tmp_path, lambda node: node.remove("nobody"))
+
+
+async def test_models_of_peers_are_listed_after_ours_and_cannot_be_removed(tmp_path: Path) -> None:
+    here_too = msgspec.structs.replace(FAR, id=CARD.id)
+    async with running_api(control_socket=tmp_path / "control.sock", mesh=FakeMesh(offered=(FAR, here_too))):
+        ours, theirs = await as_owner(tmp_path, Client.models)
+        with pytest.raises(ModelNotFound):
+            await as_owner(tmp_path, lambda node: node.remove(FAR.id))
+    assert (ours.id, ours.owned_by, ours.providers, ours.path) == (CARD.id, "local", 2, CARD.path)
+    assert (theirs.id, theirs.owned_by, theirs.providers, theirs.state) == (FAR.id, "mesh", 2, "ready")
+    assert (theirs.path, theirs.size, theirs.managed) == ("", 0, False)
 
 
 async def test_load_and_unload(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from meshnode.api import context
 from meshnode.engine.pool import Pool
 from meshnode.engine.slot import ModelState
 from meshnode.mesh.answer import Dispatcher
-from meshnode.mesh.dispatch import LocalDispatcher
+from meshnode.mesh.local import LocalDispatcher
+from meshnode.mesh.view import MeshView
 from meshnode.models.library import Library
 from meshnode.models.pull import PullProgress
+from tests.kit.fakemesh import FakeMesh
 
 
 def fits(
@@ -19,8 +21,13 @@ def fits(
     return library, pool, state, progress, dispatcher
 
 
+def stands_in(mesh: FakeMesh) -> MeshView:
+    return mesh
+
+
 @pytest.mark.parametrize(
-    ("real", "asked"), [(Library, context.Library), (Pool, context.Pool), (LocalDispatcher, Dispatcher)]
+    ("real", "asked"),
+    [(Library, context.Library), (Pool, context.Pool), (LocalDispatcher, Dispatcher), (FakeMesh, MeshView)],
 )
 def test_the_real_ones_have_every_method_the_api_calls(real: type, asked: type) -> None:
     names = {name for name in vars(asked) if not name.startswith("_")}

@@ -10,6 +10,7 @@ import pytest
 from meshnode.api.status import model_state
 from meshnode.engine.slot import ModelState
 from tests.kit.api import CARD, MemoryPool, ready, running_api
+from tests.kit.fakemesh import CONNECTED, FAR, HEARD_OF, FakeMesh
 
 LOADING = ModelState(id=CARD.id, state="loading", progress=0.4)
 FAILED = ModelState(id=CARD.id, state="failed", reason="damaged")
@@ -23,6 +24,22 @@ async def test_health_says_whether_a_model_can_answer(states: list[ModelState], 
     async with running_api(pool=MemoryPool(*states)) as api, api.client() as client:
         answer = await client.get("/health")
     assert (answer.status_code, answer.json()["status"]) == (status, word)
+
+
+@pytest.mark.parametrize("states", [[], [LOADING], [FAILED]])
+async def test_health_is_well_where_a_peer_can_answer(states: list[ModelState]) -> None:
+    mesh = FakeMesh(offered=(FAR,))
+    async with running_api(pool=MemoryPool(*states), mesh=mesh) as api, api.client() as client:
+        answer = await client.get("/health")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+
+
+async def test_status_counts_the_mesh_and_names_nobody() -> None:
+    mesh = FakeMesh(offered=(FAR,), met=(CONNECTED, HEARD_OF), addresses=["x"])
+    async with running_api(mesh=mesh, client_only=True) as api, api.client() as client:
+        shown = (await client.get("/api/status")).json()
+    assert shown["mesh"] == {"joined": True, "peers": 1, "models": 1, "client_only": True}
+    assert CONNECTED.peer not in str(shown)
 
 
 async def test_health_says_how_far_loading_is() -> None:

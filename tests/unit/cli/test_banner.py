@@ -28,6 +28,7 @@ class Ready(NamedTuple):
     models: tuple[Model, ...] = (Model(),)
     peer_id: str = "12D3KooWtest"
     addresses: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/9338/p2p/12D3KooWtest",)
+    mesh: str = "alone: `meshnode join ADDR`"
     notes: tuple[str, ...] = ()
 
 
@@ -57,6 +58,11 @@ def test_the_curl_line_is_one_line_that_a_shell_takes_apart_rightly() -> None:
 def test_a_small_model_is_said_to_be_small_and_a_large_one_is_not() -> None:
     assert "135 M parameters: it answers simple questions only" in render(Ready())
     assert "simple questions" not in render(Ready(models=(Model(parameters=8_000_000_000),)))
+
+
+def test_it_says_whether_the_node_is_in_a_mesh() -> None:
+    assert "  Mesh       alone: `meshnode join ADDR`\n" in render(Ready())
+    assert as_object(Ready(mesh="public, 2 peers."))["mesh"] == "public, 2 peers."
 
 
 def test_notes_are_said_as_they_are() -> None:

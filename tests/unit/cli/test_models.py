@@ -21,6 +21,17 @@ def test_models_are_listed_with_size_and_state(shell: Shell, node: FakeNode) -> 
     assert "unloaded" in lines[2]
 
 
+def test_models_of_peers_are_told_apart(shell: Shell, node: FakeNode) -> None:
+    far = {"id": "far-8b:q4_k_m", "context_length": 4096, "state": "ready", "owned_by": "mesh", "providers": 2}
+    alone = far | {"id": "x:q8_0", "providers": 1, "state": "unloaded"}
+    node.json("GET /api/models", {"models": [MODEL, far, alone]})
+    lines = shell("models").out.splitlines()
+    assert lines[2].split() == ["far-8b:q4_k_m", "4096", "ready", "mesh", "(2", "providers)"]
+    assert lines[3].split() == ["x:q8_0", "4096", "unloaded", "mesh", "(1", "provider)"]
+    listed = json.loads(shell("models", "--json").out)["models"]
+    assert [(each["owned_by"], each["providers"]) for each in listed] == [("local", 0), ("mesh", 2), ("mesh", 1)]
+
+
 def test_models_as_json(shell: Shell, node: FakeNode) -> None:
     node.json("GET /api/models", {"models": [MODEL]})
     (model,) = json.loads(shell("models", "--json").out)["models"]

@@ -35,6 +35,17 @@ def test_status_without_models_says_how_to_get_one(shell: Shell, node: FakeNode)
     assert "meshnode pull default" in shell("status").out
 
 
+def test_status_says_how_the_mesh_is(shell: Shell, node: FakeNode) -> None:
+    node.json("GET /api/status", STATUS)
+    assert "meshnode join ADDR" in shell("status").out
+    node.json("GET /api/status", STATUS | {"mesh": {"joined": True, "peers": 1, "models": 3}})
+    assert "joined; 1 peer connected, 3 models there" in shell("status").out
+    node.json("GET /api/status", STATUS | {"models": [], "mesh": {"joined": True, "models": 3, "client_only": True}})
+    assert "`meshnode models` lists those of the mesh" in shell("status").out
+    node.json("GET /api/status", STATUS | {"models": [], "mesh": {"joined": True, "client_only": True}})
+    assert "meshnode pull" not in shell("status").out
+
+
 def test_a_node_that_stops_says_so(shell: Shell, node: FakeNode) -> None:
     node.json("GET /api/status", STATUS | {"draining": True})
     assert "stopping" in shell("status").out

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from meshnode.cli.progress import PullDisplay, Screen
-from meshnode.client import PullProgress
+from meshnode.client_records import PullProgress
 
 FETCH = [PullProgress(phase="fetch", done=done, total=1000) for done in range(0, 1001, 25)]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnode.cli.show import duration, labelled, one_line, printable, size, table
+from meshnode.cli.show import credit, duration, labelled, one_line, printable, short_peer, size, table
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,17 @@ def test_a_table_has_columns_as_wide_as_they_need() -> None:
 
 def test_labels_stand_before_each_value_and_empty_ones_are_left_out() -> None:
     assert labelled([("One", "1"), ("Two", ""), ("Three", "a\nb")]) == "One    1\nThree  a\n       b"
+
+
+@pytest.mark.parametrize(
+    ("micro", "text"),
+    [(0, "0"), (1, "0.000001"), (42, "0.000042"), (1_500_000, "1.5"), (2_000_000, "2"), (-1_234_567, "-1.234567"),
+     (10**18 + 1, "1000000000000.000001")],
+)  # fmt: skip
+def test_credits_lose_nothing(micro: int, text: str) -> None:
+    assert credit(micro) == text
+
+
+def test_a_peer_is_told_by_the_ends_of_its_id() -> None:
+    assert short_peer("12D3KooWabcdefghijklmnop") == "12D3…klmnop"
+    assert short_peer("12D3KooWtest") == "12D3KooWtest"

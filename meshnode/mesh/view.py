@@ -1,0 +1,100 @@
+"""What this node knows of its mesh, as its owner is shown it: models others serve, peers, credits. Plain records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from meshnode.domain import ModelId, PeerId, Record
+from meshnode.ledger.accounts import ChannelView as ChannelView  # what the ledger says is shown as it is
+from meshnode.ledger.accounts import CreditsView as CreditsView
+
+
+class ProviderView(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """A peer that serves a model. ``decode_tps`` as it says, tokens per second; prices in micro-credits per token."""
+
+    peer: PeerId
+    state: str
+    context_length: int
+    decode_tps: float
+    slots: int
+    free: int
+    queue: int
+    input_uc: int
+    output_uc: int
+
+
+class MeshModel(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """A model that peers serve now; figures are those of the provider with the longest context."""
+
+    id: ModelId
+    quantisation: str
+    context_length: int
+    parameters: int
+    family: str
+    license: str
+    modalities: tuple[str, ...]
+    providers: tuple[ProviderView, ...]
+
+
+class PeerView(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """A peer: how it is reached, what it offers, how it did.
+
+    ``connected``; ``address`` is the remote end and ``outbound`` whether we dialled; ``source`` is how its offer came
+    (``itself``, or the id of the peer that passed it on). Times in seconds; speeds in tokens per second; ``score`` 0..1
+    falls with failures; ``avoided`` says why it is not asked now, empty when it is. ``successes`` and ``failures``
+    count requests since this node started.
+    """
+
+    peer: PeerId
+    connected: bool
+    address: str
+    outbound: bool
+    rtt_s: float | None
+    models: tuple[str, ...]
+    software: str
+    source: str
+    offer_age_s: float | None
+    successes: int
+    failures: int
+    first_token_s: float | None
+    decode_tps: float | None
+    score: float
+    avoided: str
+    last_failure: str
+
+
+class ServedView(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """Whether strangers may use a model of this node."""
+
+    id: ModelId
+    served: bool
+
+
+class MeshView(Protocol):
+    """The mesh as the API shows and steers it."""
+
+    @property
+    def joined(self) -> bool:
+        """Whether this node belongs to a mesh: else nobody but peers on this machine is let in."""
+
+    def models(self) -> Sequence[MeshModel]:
+        """Models that peers serve now, by id."""
+
+    def peers(self) -> Sequence[PeerView]:
+        """Peers that are connected or whose offers are known."""
+
+    async def credits(self) -> CreditsView:
+        """What was earned and spent, from the signed records."""
+
+    async def join(self, address: str) -> PeerId:
+        """Connect to ``…/p2p/<id>``, now and at each start. Raises ConfigError or Unreachable."""
+
+    async def leave(self) -> int:
+        """Forget every address joined or remembered, and let strangers in no more; gives how many were forgotten."""
+
+    def served(self) -> Sequence[ServedView]:
+        """Every model of this node and whether strangers may use it."""
+
+    async def serve(self, model: str, on: bool) -> ServedView:
+        """Let strangers use a model of this node, or no more, from now on. Raises ModelNotFound."""
