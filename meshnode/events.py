@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Final
+
 from meshnode.domain import FinishReason, Record, Tagged
-from meshnode.errors import InternalFault, MeshnodeError, kind_of
+from meshnode.errors import InternalFault, MeshnodeError
 
 
 class Usage(Record, frozen=True):
@@ -182,6 +185,23 @@ def failure(error: MeshnodeError) -> Failed:
         param=error.param,
         retry_after_s=error.retry_after_s,
     )
+
+
+def _tree(kind: type[MeshnodeError]) -> Iterator[type[MeshnodeError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _tree(child)
+
+
+# Rooms may refine an error for themselves under its own code; that is still the tree's error.
+_BY_CODE: Final[Mapping[str, type[MeshnodeError]]] = {
+    kind.code: kind for kind in _tree(MeshnodeError) if kind.__module__ == MeshnodeError.__module__
+}
+
+
+def kind_of(code: str) -> type[MeshnodeError] | None:
+    """The error that has this code; None for a code that none has."""
+    return _BY_CODE.get(code)
 
 
 def error_of(failed: Failed) -> MeshnodeError:

@@ -1,191 +1,210 @@
-"""Carries out a request's plan: resolve the model, open the engine's stream, keep the deadline, close exactly once."""
+"""Carries out requests wherever they can be: here, or on a peer.
+
+A name is resolved over this node's models and those that peers offer, a plan is made (:mod:`meshnode.mesh.route`), and
+its candidates are tried until one answers (:mod:`meshnode.mesh.failover`, :mod:`meshnode.mesh.course`).
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Protocol
+from functools import partial
+from typing import Final, NamedTuple
 
 import msgspec
-import structlog
 import trio
 
-from meshnode.domain import FIRST_TOKEN_S, GenerationRequest, ModelCard, ModelId
-from meshnode.engine.delivery import decoded_tokens
-from meshnode.engine.slot import ModelState
-from meshnode.errors import DeadlineExceeded, InternalFault, MeshnodeError
-from meshnode.events import Event, Failed, Finished, Loading, Queued, Started, failure
-from meshnode.mesh.answer import Answer, Route
+from meshnode.domain import GenerationRequest, ModelCard, ModelId, PeerId, Privacy
+from meshnode.errors import Draining, MeshnodeError, ModelNotFound
+from meshnode.events import Event
+from meshnode.mesh.answer import Answer
+from meshnode.mesh.asker import Asker
+from meshnode.mesh.course import MeshCourse
+from meshnode.mesh.failover import Failover
+from meshnode.mesh.health import Health
+from meshnode.mesh.local import Engines
 from meshnode.mesh.measure import Measure
-from meshnode.mesh.route import Candidate, Local, plan, refusal
+from meshnode.mesh.resolve import Catalogue, Meaning, Offers, Resolver, folded, resolve
+from meshnode.mesh.route import Candidate, Local, Peer, plan
+from meshnode.models.names import unaliased
+from meshnode.net.transport import Link
 from meshnode.observe import Metrics
+from meshnode.wire.offer import ModelOffer, Offer
 
-ATTEMPTS = 2
-"""How often one request is handed to an engine when its worker dies before the first token."""
-
-
-class Resolver(Protocol):
-    """Knows models by the names callers use; :class:`meshnode.models.library.Library` is one."""
-
-    def resolve(self, name: str | None) -> ModelCard:
-        """The model of that name, or the default. Raises ModelNotFound."""
+SEEK_S: Final = 3.0
+"""How long a name that nobody near is known to serve is looked for in the directory."""
+ELSEWHERE: Final = ModelId("mesh")
+"""The metrics' label of models that are not here: their names are without number."""
 
 
-class Engines(Protocol):
-    """Runs models; :class:`meshnode.engine.pool.Pool` is one."""
+class Surroundings(NamedTuple):
+    """What dispatching needs of its node, whose peer id is ``node``.
 
-    @property
-    def draining(self) -> bool:
-        """Whether new work is refused."""
+    ``link`` says how a peer is connected; ``seek`` looks for providers of a name, so that ``offers`` knows them when it
+    returns; ``entropy`` gives 64 random bits. ``engines`` is whether this node may answer itself.
+    """
 
-    def state(self, model: ModelId) -> ModelState:
-        """One model, loaded or not."""
+    node: PeerId
+    library: Resolver
+    pool: Engines
+    offers: Offers
+    asker: Asker
+    health: Health
+    link: Callable[[PeerId], Link | None]
+    seek: Callable[[str], Awaitable[None]]
+    entropy: Callable[[], int]
+    metrics: Metrics
+    aliases: Mapping[str, str]
+    engines: bool = True
 
-    def generate(
-        self, request: GenerationRequest, card: ModelCard
-    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        """Events of one request. Raises ServingError and RequestError."""
 
+class MeshDispatcher:
+    """A :class:`meshnode.mesh.answer.Dispatcher` over this node's engine and its peers."""
 
-class LocalDispatcher:
-    """A :class:`meshnode.mesh.answer.Dispatcher` for a node that asks nobody else. ``node`` is its peer id."""
-
-    def __init__(self, library: Resolver, pool: Engines, metrics: Metrics, *, node: str) -> None:
-        self._library = library
-        self._pool = pool
-        self._metrics = metrics
-        self._node = node
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._catalogue = Catalogue()
+        self._seen = -1
 
     @asynccontextmanager
     async def open(self, request: GenerationRequest) -> AsyncIterator[Answer]:
-        """One answer; see the protocol. The deadline counts from here. Raises RequestError and ServingError."""
-        began = trio.current_time()
-        card = self._library.resolve(request.model or None)
-        request = msgspec.structs.replace(request, model=card.id)
-        with Measure(self._metrics, trio.current_time, request=request.id, model=card.id) as measure:
+        """One answer; see the protocol. The deadline counts from here.
+
+        Raises ModelNotFound (nobody has it), NobodyServes (nobody can now), CapabilityUnavailable and other
+        RequestErrors, and where this node alone could answer what its engine says.
+        """
+        around, began = self._around, trio.current_time()
+        if around.pool.draining:
+            raise Draining("the node is stopping.", hint="Try another node, or this one again later.")
+        meaning = await self._resolve(request)
+        request = self._seeded(request)
+        course = self._course(request, meaning)
+        label = ELSEWHERE if meaning.card is None else meaning.card.id
+        with Measure(around.metrics, trio.current_time, request=request.id, model=label) as measure:
+            answer = Failover(request, course, partial(self._attempt, meaning.card), measure, began=began)
             async with AsyncExitStack() as stack:
-                answer = LocalAnswer(self._pool, request, card, measure, began)
                 stack.push_async_callback(answer.leave)
                 try:
-                    await answer.begin(self._choose(request, card))
+                    await answer.begin()
                 except MeshnodeError as error:
                     measure.refused(error.code)
                     raise
                 yield answer
 
-    def _choose(self, request: GenerationRequest, card: ModelCard) -> Candidate:
-        local = Local(node=self._node, card=card, state=self._pool.state(card.id), draining=self._pool.draining)
-        chosen = plan(request, local)
-        if not chosen.candidates:
-            raise refusal(chosen)
-        return chosen.candidates[0]
+    # --- which model --------------------------------------------------------------------------
 
-
-class LocalAnswer:
-    """An :class:`meshnode.mesh.answer.Answer` from this node's own engine.
-
-    When the worker dies before the first token, the request is handed once more to the engine that replaces it, with
-    the seed the first one drew; the caller sees no second ``Started``.
-    """
-
-    def __init__(
-        self, pool: Engines, request: GenerationRequest, card: ModelCard, measure: Measure, began: float
-    ) -> None:
-        self._pool = pool
-        self._request = request
-        self._card = card
-        self._measure = measure
-        self._began = began
-        self._stream = AsyncExitStack()
-        self._events: AsyncIterator[Event] | None = None
-        self._started = False
-        self._spoke = False
-        self._closed = False
-        self._route = Route(kind="local", model=card.id, node="")
-
-    @property
-    def route(self) -> Route:
-        """The road taken, with the attempts made so far."""
-        return self._route
-
-    async def begin(self, candidate: Candidate) -> None:
-        """Hand the request to the engine. Raises what the pool raises."""
-        self._route = Route(kind=candidate.kind, model=self._card.id, node=candidate.node, reason=candidate.reason)
-        await self._enter()
-
-    async def leave(self) -> None:
-        """Free the engine's slot."""
-        self._closed = True
-        await self._stream.aclose()
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        return self
-
-    async def __anext__(self) -> Event:
-        """The next event; ends after exactly one ``Finished`` or ``Failed``."""
-        if self._closed:
-            raise StopAsyncIteration
-        event = await self._next_in_time()
-        self._spoke = self._spoke or decoded_tokens(event) > 0
-        self._measure.observe(event)
-        if isinstance(event, Finished | Failed):
-            await self.leave()
-        return event
-
-    async def _next_in_time(self) -> Event:
+    async def _resolve(self, request: GenerationRequest) -> Meaning:
+        """What the request's model is. Raises ModelNotFound, after looking for it in the directory."""
+        name, around = request.model, self._around
         try:
-            with trio.fail_at(self._deadline()):
-                return await self._next()
-        except trio.TooSlowError:
-            what = f"the answer did not come within {self._deadline() - self._began:g} s."
-            return failure(DeadlineExceeded(what, hint="Ask for less, or allow more (deadline_ms)."))
+            return self._meaning(name)
+        except ModelNotFound:
+            if not name or request.privacy is not Privacy.STANDARD:
+                raise
+        patience = SEEK_S if request.deadline_s is None else min(SEEK_S, request.deadline_s)
+        with trio.move_on_after(patience), contextlib.suppress(MeshnodeError):
+            await around.seek(unaliased(name, around.aliases))
+        return self._meaning(name)
 
-    def _deadline(self) -> float:
-        """When to give up: the caller's bound on the whole answer, else ours on its first token."""
-        if self._request.deadline_s is not None:
-            return self._began + self._request.deadline_s
-        return math.inf if self._spoke else self._began + FIRST_TOKEN_S
+    def _meaning(self, name: str) -> Meaning:
+        around = self._around
+        if self._seen != around.offers.version:
+            self._seen = around.offers.version
+            self._catalogue = Catalogue(around.offers.offers(trio.current_time()), but=around.node)
+        return resolve(name, around.library if around.engines else _Empty(), self._catalogue, around.aliases)
 
-    async def _next(self) -> Event:
-        while True:
-            event = await self._pull()
-            if isinstance(event, Failed) and self._may_retry(event):
-                event = await self._retry() or await self._pull()
-            if self._started and isinstance(event, Started | Queued | Loading):
-                continue  # of a later attempt: the caller was told once
-            if isinstance(event, Started):
-                self._started = True
-                self._keep_seed(event.seed)
-            return event
+    def _seeded(self, request: GenerationRequest) -> GenerationRequest:
+        """With a seed, so that every attempt draws the same tokens."""
+        if request.sampling.seed is not None:
+            return request
+        sampling = msgspec.structs.replace(request.sampling, seed=self._around.entropy() % 2**64)
+        return msgspec.structs.replace(request, sampling=sampling)
 
-    async def _pull(self) -> Event:
-        assert self._events is not None, "begin() comes first"
-        try:
-            return await anext(self._events)
-        except StopAsyncIteration:
-            return failure(InternalFault("the engine's answer ended without an end.", hint="Try again."))
+    # --- who ----------------------------------------------------------------------------------
 
-    def _may_retry(self, event: Failed) -> bool:
-        return event.code == "worker_died" and not self._spoke and self._route.attempts < ATTEMPTS
+    def _course(self, request: GenerationRequest, meaning: Meaning) -> MeshCourse:
+        around = self._around
+        planned = plan(request, self._local(meaning.card), self._peers(meaning), draw=self._draw)
+        return MeshCourse(
+            request,
+            meaning.model,
+            planned,
+            around.health,
+            clock=trio.current_time,
+            alternate=partial(self._alternate, request, meaning),
+        )
 
-    async def _retry(self) -> Failed | None:
-        """Try once more; the failure of trying, if it failed at once."""
-        attempts = self._route.attempts + 1
-        self._route = msgspec.structs.replace(self._route, attempts=attempts, reason="its first worker died")
-        structlog.get_logger().info("request_retried", request=self._request.id, model=self._card.id, attempt=attempts)
-        await self._stream.aclose()
-        try:
-            await self._enter()
-        except MeshnodeError as error:
-            return failure(error)
-        return None
+    def _local(self, card: ModelCard | None) -> Local | None:
+        if card is None:
+            return None
+        pool = self._around.pool
+        return Local(node=self._around.node, card=card, state=pool.state(card.id), draining=pool.draining)
 
-    async def _enter(self) -> None:
-        self._stream = AsyncExitStack()
-        self._events = await self._stream.enter_async_context(self._pool.generate(self._request, self._card))
+    def _peers(self, meaning: Meaning) -> Iterator[Peer]:
+        """Who offers the model, from a place drawn at random on: of very many a plan looks at the first."""
+        pairs = self._catalogue.providers(meaning.keys)
+        start = self._draw(len(pairs)) if pairs else 0
+        now = trio.current_time()
+        for at in range(start, start + len(pairs)):
+            peer, key = pairs[at % len(pairs)]
+            if (found := self._peer(peer, key, now)) is not None:
+                yield found
 
-    def _keep_seed(self, seed: int) -> None:
-        """Another attempt at this answer must draw the same tokens."""
-        sampling = msgspec.structs.replace(self._request.sampling, seed=seed)
-        self._request = msgspec.structs.replace(self._request, sampling=sampling)
+    def _peer(self, peer: PeerId, key: str, now: float) -> Peer | None:
+        around = self._around
+        offer = around.offers.offer(peer, now)
+        model = None if offer is None else _model(offer, key)
+        if offer is None or model is None:
+            return None
+        link = around.link(peer)
+        return Peer(
+            peer=peer,
+            model=model,
+            privacy=offer.privacy,
+            max_body=offer.max_body,
+            rtt_s=None if link is None else link.rtt_s,
+            connected=link is not None,
+            history=around.health.record(peer),
+            avoided=around.health.avoided(peer, now),
+        )
+
+    def _alternate(self, request: GenerationRequest, meaning: Meaning, peer: PeerId) -> Candidate | None:
+        """The candidate a peer makes that was named by another, if its offer is known."""
+        now = trio.current_time()
+        known = (self._peer(peer, key, now) for key in meaning.keys if peer != self._around.node)
+        planned = plan(request, None, (found for found in known if found is not None), draw=self._draw)
+        return planned.candidates[0] if planned.candidates else None
+
+    def _draw(self, of: int) -> int:
+        return self._around.entropy() % of
+
+    # --- attempts -----------------------------------------------------------------------------
+
+    def _attempt(
+        self, card: ModelCard | None, candidate: Candidate, request: GenerationRequest
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """The events of one attempt, not yet begun. Raises Draining when its offer is over."""
+        around, peer = self._around, PeerId(candidate.node)
+        if candidate.kind == "local":
+            assert card is not None, "a local candidate has a card"
+            return around.pool.generate(request, card)
+        offer = around.offers.offer(peer, trio.current_time())
+        model = None if offer is None else _model(offer, folded(candidate.model))
+        if offer is None or model is None:
+            raise Draining("it offers this model no more.")
+        return around.asker.ask(peer, request, offer, model)
+
+
+class _Empty:
+    """The library of a node that answers nothing itself."""
+
+    def cards(self) -> tuple[ModelCard, ...]:
+        return ()
+
+    def resolve(self, name: str | None) -> ModelCard:
+        raise ModelNotFound("there are no models here.")
+
+
+def _model(offer: Offer, key: str) -> ModelOffer | None:
+    return next((model for model in offer.models if folded(model.id) == key), None)

@@ -76,7 +76,7 @@ def match(
     ``default`` model where that has this name, else the largest file of that name (then the first by id).
     Case never counts.
     """
-    wanted = _unaliased(name, aliases or {})
+    wanted = unaliased(name, aliases or {})
     base, label = split_name(wanted)
     exact = [card for card in cards if card.id == f"{base}:{label}" or card.id == wanted.strip().lower()]
     if exact:
@@ -91,7 +91,7 @@ def match(
     raise _not_found(name, cards, aliases or {})
 
 
-def _unaliased(name: str, aliases: Mapping[str, str]) -> str:
+def unaliased(name: str, aliases: Mapping[str, str]) -> str:
     """Follow aliases (of aliases) to the end; a ring of them ends where it closes."""
     folded = {alias.strip().lower(): target for alias, target in aliases.items()}
     seen: set[str] = set()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from meshnode.engine.pool import PoolLimits, open_pool
-from meshnode.mesh.dispatch import LocalDispatcher
+from meshnode.mesh.local import LocalDispatcher
 from meshnode.observe import Metrics
 from tests.kit.api import CARD, Api, MemoryLibrary, read_until, running_api, sse_data
 from tests.kit.engines import Stable, constant_entropy

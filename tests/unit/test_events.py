@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from meshnode.domain import FinishReason
-from meshnode.errors import Overloaded
+from meshnode.errors import InternalFault, MeshnodeError, NobodyServes, Overloaded
 from meshnode.events import (
     ChoiceFinished,
     EmbeddingResult,
@@ -30,7 +30,9 @@ from meshnode.events import (
     ToolCallStarted,
     Usage,
     decoded_tokens,
+    error_of,
     failure,
+    kind_of,
 )
 
 ONE_OF_EACH: list[Event] = [
@@ -67,6 +69,23 @@ def test_an_event_comes_back_as_what_it_was(event: Event) -> None:
 def test_a_failure_says_all_that_the_error_says() -> None:
     error = Overloaded("full.", hint="wait.", param="p", retry_after_s=2.0)
     assert failure(error) == Failed(code="overloaded", message="full.", hint="wait.", param="p", retry_after_s=2.0)
+
+
+def test_a_failure_is_taken_back_as_the_error_that_it_was() -> None:
+    told = Failed(code="overloaded", message="full.", hint="wait.", param="p", retry_after_s=2.0)
+    assert type(error_of(told)) is Overloaded
+    assert failure(error_of(told)) == told
+    assert type(error_of(Failed("martian", "x"))) is InternalFault
+
+
+def test_a_code_names_the_trees_own_error() -> None:
+    class Refined(NobodyServes):
+        """A room's own, under the same code."""
+
+    assert issubclass(Refined, MeshnodeError)
+    assert kind_of("no_provider") is NobodyServes
+    assert kind_of("internal_error") is InternalFault
+    assert kind_of("martian") is None
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ import trio
 from trio.testing import MockClock
 
 from meshnode.domain import FIRST_TOKEN_S, GenerationRequest, ModelCard, ModelId, Sampling
+from meshnode.engine.gate import Gate
 from meshnode.engine.pool import DEFAULT_LIMITS, Pool, PoolLimits, open_pool
 from meshnode.errors import Draining, ModelFailed, ModelNotFound, Overloaded
 from meshnode.events import Event, Failed, Finished, Loading, Prefilling, Started, TextDelta
 from meshnode.mesh.answer import Route
-from meshnode.mesh.dispatch import LocalDispatcher
+from meshnode.mesh.local import LocalDispatcher
 from meshnode.observe import Metrics
 from tests.kit.engines import Stable, constant_entropy
 from tests.kit.requests import card, endless
@@ -46,9 +47,9 @@ class Desk:
         self.stable = stable
         self.metrics = metrics
 
-    async def ask(self, request: GenerationRequest) -> tuple[list[Event], Route]:
+    async def ask(self, request: GenerationRequest, gate: Gate | None = None) -> tuple[list[Event], Route]:
         """All events of one request, and its route."""
-        async with self.dispatcher.open(request) as answer:
+        async with self.dispatcher.open(request, gate=gate) as answer:
             return [event async for event in answer], answer.route
 
     def sample(self, series: str) -> float:
@@ -222,3 +223,37 @@ async def test_without_a_deadline_only_the_first_token_is_waited_for(autojump_cl
             await trio.sleep(2 * FIRST_TOKEN_S)
             rest = [event async for event in reader]
         assert isinstance(rest[-1], Finished)
+
+
+async def test_a_gated_answer_is_computed_as_far_as_it_is_paid(autojump_clock: MockClock) -> None:
+    gate = Gate(prefill=1000, decode=9)
+    async with desk() as d, d.dispatcher.open(endless(model="a", tokens=40), gate=gate) as answer:
+        events = aiter(answer)
+        with trio.move_on_after(100) as scope:
+            while True:
+                await anext(events)
+        assert scope.cancelled_caught
+        assert d.stable.alive["a"].gauge.running == 1
+        gate.allow(decode=39)
+        said = [event async for event in events if isinstance(event, TextDelta)]
+        assert len(said) == 30
+
+
+async def test_what_was_paid_before_a_worker_died_pays_for_the_next_attempt(autojump_clock: MockClock) -> None:
+    request, gate = endless("x" * 3000, model="a", tokens=20), Gate(prefill=600, decode=0)
+    async with desk() as d, trio.open_nursery() as nursery:
+
+        async def pay_after_the_death() -> None:
+            await d.stable.crash("a", after_steps=5)
+            assert (await d.stable.until_alive("a")).gauge.kv_used == 600
+            await trio.testing.wait_all_tasks_blocked()
+            gate.allow(prefill=601)
+            engine = await d.stable.until_alive("a")
+            await trio.sleep(10)
+            assert engine.gauge.kv_used == 601
+            gate.allow(prefill=10_000, decode=19)
+
+        nursery.start_soon(pay_after_the_death)
+        events, route = await d.ask(request, gate)
+        assert route.attempts == 2
+        assert text_of(events) == text_of((await d.ask(request))[0])

@@ -1,0 +1,53 @@
+"""What dispatching needs of whoever asks peers: one answer of one peer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from meshnode.domain import GenerationRequest, PeerId
+from meshnode.errors import MeshnodeError, PeerError
+from meshnode.events import Event, kind_of
+from meshnode.wire.messages import Refuse
+from meshnode.wire.offer import ModelOffer, Offer
+
+
+class PeerRefused(PeerError):
+    """A peer did not accept a request; ``refusal`` is the code it gave, ``alternates`` whom it named instead."""
+
+    code = "peer_refused"
+
+    def __init__(self, refuse: Refuse) -> None:
+        wait = refuse.retry_after_ms / 1000 if refuse.retry_after_ms else None
+        super().__init__(refuse.reason or refuse.code, retry_after_s=wait)
+        self.refusal = refuse.code
+        self.alternates = tuple(PeerId(peer) for peer in refuse.alternates)
+
+
+class Asker(Protocol):
+    """Asks peers; :class:`meshnode.mesh.ask.Asking` is one."""
+
+    def ask(
+        self, peer: PeerId, request: GenerationRequest, offer: Offer, model: ModelOffer
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """One answer by ``peer``, under its ``offer``; ``request.deadline_s`` is what is left.
+
+        Entering connects if need be and waits until the peer accepts. Raises PeerRefused or another PeerError, or a
+        RequestError for what cannot travel. Iterating gives events, closed by one ``Finished`` or ``Failed``. Leaving
+        the block cancels what is under way.
+
+        It is entered inside one cancel scope and left outside of it: no nursery or cancel scope of its own may be open
+        between the two.
+        """
+
+
+def meant(error: MeshnodeError) -> MeshnodeError:
+    """What an error of asking a peer says: a refusal is the error that its code names.
+
+    A code that no class of the tree has is PeerError's: a peer's own words are no label.
+    """
+    if not isinstance(error, PeerRefused):
+        return error if kind_of(error.code) is not None else PeerError(error.message, retry_after_s=error.retry_after_s)
+    kind = kind_of(error.refusal) or PeerError
+    return kind(error.message, hint=error.hint, param=error.param, retry_after_s=error.retry_after_s)
