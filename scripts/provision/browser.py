@@ -1,4 +1,4 @@
-"""What some tests use and nobody needs to run a node: Chromium with its driver, and systemd-analyze."""
+"""What some tests use and nobody needs to run a node: Chromium with its driver, systemd-analyze, and ip."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from provision.packages import System, describe_system
 from provision.prerequisites import install_packages, python_version
 from provision.screen import say
 
-PROGRAMS = {"browser": ("chromium",), "browser-driver": ("chromedriver",), "systemd": ("systemd-analyze",)}
+PROGRAMS = {
+    "browser": ("chromium",),
+    "browser-driver": ("chromedriver",),
+    "systemd": ("systemd-analyze",),
+    "network": ("ip",),
+}
 """Package keys, and the programs each brings."""
 
 

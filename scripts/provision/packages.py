@@ -77,6 +77,7 @@ _NAMES: Mapping[str, Mapping[str, str]] = {
     },
     "browser": {"apt-get": "chromium"},
     "browser-driver": {"apt-get": "chromium-driver"},
+    "network": {"apt-get": "iproute2"},
     "systemd": {"apt-get": "systemd"},
 }
 """What each thing we may need is called by each package manager."""
