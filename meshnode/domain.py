@@ -90,41 +90,41 @@ class FinishReason(enum.StrEnum):
 # --- content ----------------------------------------------------------------------------------
 
 
-class TextPart(Tagged, frozen=True):
+class TextPart(Tagged, frozen=True, forbid_unknown_fields=True):
     """Plain text."""
 
     text: str
 
 
-class ImagePart(Tagged, frozen=True):
+class ImagePart(Tagged, frozen=True, forbid_unknown_fields=True):
     """An image as it was sent: a data URL, or a remote one the owner allows."""
 
     url: str
     detail: str = "auto"
 
 
-class AudioPart(Tagged, frozen=True):
+class AudioPart(Tagged, frozen=True, forbid_unknown_fields=True):
     """Audio bytes in the named container (``wav``, ``mp3``)."""
 
     data: bytes
     format: str
 
 
-class FilePart(Tagged, frozen=True):
+class FilePart(Tagged, frozen=True, forbid_unknown_fields=True):
     """A document sent along."""
 
     data: bytes
     filename: str = ""
 
 
-class ReasoningPart(Tagged, frozen=True):
+class ReasoningPart(Tagged, frozen=True, forbid_unknown_fields=True):
     """What an assistant thought before it answered, sent back by the caller."""
 
     text: str
     signature: str = ""
 
 
-class RefusalPart(Tagged, frozen=True):
+class RefusalPart(Tagged, frozen=True, forbid_unknown_fields=True):
     """An assistant's refusal, sent back by the caller."""
 
     text: str
@@ -133,7 +133,7 @@ class RefusalPart(Tagged, frozen=True):
 Part = TextPart | ImagePart | AudioPart | FilePart | ReasoningPart | RefusalPart
 
 
-class ToolCall(Record, frozen=True):
+class ToolCall(Record, frozen=True, forbid_unknown_fields=True):
     """A call the assistant made; ``arguments`` is JSON text as the model wrote it."""
 
     id: str
@@ -141,7 +141,7 @@ class ToolCall(Record, frozen=True):
     arguments: str
 
 
-class Message(Record, frozen=True):
+class Message(Record, frozen=True, forbid_unknown_fields=True):
     """One turn of a conversation."""
 
     role: Role
@@ -151,7 +151,7 @@ class Message(Record, frozen=True):
     tool_call_id: str | None = None
 
 
-class Tool(Record, frozen=True):
+class Tool(Record, frozen=True, forbid_unknown_fields=True):
     """A function the model may call; ``parameters`` is its JSON schema as JSON text."""
 
     name: str
@@ -168,7 +168,7 @@ class ToolMode(enum.StrEnum):
     REQUIRED = "required"
 
 
-class ToolChoice(Record, frozen=True):
+class ToolChoice(Record, frozen=True, forbid_unknown_fields=True):
     """``names`` empty means any of the tools offered; one name is OpenAI's *named* choice."""
 
     mode: ToolMode = ToolMode.AUTO
@@ -185,7 +185,7 @@ class ConstraintKind(enum.StrEnum):
     CHOICE = "choice"
 
 
-class Constraint(Record, frozen=True):
+class Constraint(Record, frozen=True, forbid_unknown_fields=True):
     """``source`` is the schema as JSON text, the GBNF, the regex, or the choices as a JSON list."""
 
     kind: ConstraintKind
@@ -197,7 +197,7 @@ class Constraint(Record, frozen=True):
 # --- how to sample and when to stop -------------------------------------------------------------
 
 
-class Sampling(Record, frozen=True):
+class Sampling(Record, frozen=True, forbid_unknown_fields=True):
     """Sampling fields, applied in llama.cpp's order and ended by the seeded Gumbel-max draw.
 
     Defaults are llama.cpp's, which suit small local models; a dialect overrides what its caller sends.
@@ -228,7 +228,7 @@ class Sampling(Record, frozen=True):
     seed: int | None = None
 
 
-class Stopping(Record, frozen=True):
+class Stopping(Record, frozen=True, forbid_unknown_fields=True):
     """When a choice ends. ``max_tokens`` ``None`` means until the context is full."""
 
     max_tokens: int | None = None
@@ -238,7 +238,7 @@ class Stopping(Record, frozen=True):
     ignore_eos: bool = False
 
 
-class Continuation(Record, frozen=True):
+class Continuation(Record, frozen=True, forbid_unknown_fields=True):
     """An answer begun elsewhere, to be continued: the text so far and, for the same weights, its token ids."""
 
     text: str

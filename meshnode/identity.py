@@ -16,8 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from meshnode.curve import of_small_order as of_small_order
 from meshnode.domain import PeerId
 from meshnode.errors import DamagedKey, DiskFull, HomeUnusable, MeshnodeError
 
@@ -45,9 +47,38 @@ class Identity:
         self.peer_public = _public(peer_seed)
         self.ledger_public = _public(ledger_seed)
         self.peer_id = peer_id_of(self.peer_public)
+        self._peer_key = Ed25519PrivateKey.from_private_bytes(peer_seed)
+        self._ledger_key = Ed25519PrivateKey.from_private_bytes(ledger_seed)
 
     def __repr__(self) -> str:
         return f"Identity({self.peer_id})"
+
+    def sign_as_peer(self, message: bytes) -> bytes:
+        """The peer key's Ed25519 signature (64 bytes) of ``message``: for offers."""
+        return self._peer_key.sign(message)
+
+    def sign_for_ledger(self, message: bytes) -> bytes:
+        """The ledger key's Ed25519 signature (64 bytes) of ``message``: for asks and receipts."""
+        return self._ledger_key.sign(message)
+
+
+def verify(public_key: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether ``signature`` (Ed25519, RFC 8032) of ``message`` is by ``public_key``. Never raises.
+
+    A key of small order is refused (:mod:`meshnode.curve`): the library takes signatures that anybody can make for it.
+    """
+    if len(public_key) != 32 or len(signature) != 64 or of_small_order(public_key):
+        return False
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def network_tag(name: str, psk: bytes | None) -> bytes:
+    """Eight bytes that stand for a network in offers, asks and receipts: its name and, where it has one, its key."""
+    return hashlib.sha256(b"meshnode network v1\0" + name.encode() + b"\0" + (psk or b"")).digest()[:8]
 
 
 def peer_id_of(public_key: bytes) -> PeerId:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 from libp2p.crypto.ed25519 import create_new_key_pair
@@ -17,7 +18,8 @@ from libp2p.peer.id import ID
 from structlog.testing import capture_logs
 
 from meshnode.errors import DamagedKey, HomeUnusable
-from meshnode.identity import Identity, load_or_create, peer_id_of, public_key_of
+from meshnode.identity import Identity, load_or_create, network_tag, peer_id_of, public_key_of, verify
+from wiring.invalid import FORGED, SMALL_KEYS
 
 SEEDS = st.binary(min_size=32, max_size=32)
 
@@ -179,3 +181,75 @@ def test_an_existing_key_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(HomeUnusable, match="exists"):
         load_or_create(tmp_path, meanwhile)
     assert load_or_create(tmp_path, none_needed).peer_seed == b"x" * 32
+
+
+# --- signatures -----------------------------------------------------------------------------------
+
+ORDER = 2**252 + 27742317777372353535851937790883648493
+SIGNER = Identity(b"p" * 32, b"l" * 32)
+
+
+@given(st.binary(max_size=80))
+def test_a_signature_is_good_for_its_key_and_message_alone(message: bytes) -> None:
+    as_peer, for_ledger = SIGNER.sign_as_peer(message), SIGNER.sign_for_ledger(message)
+    assert verify(SIGNER.peer_public, as_peer, message)
+    assert verify(SIGNER.ledger_public, for_ledger, message)
+    assert not verify(SIGNER.peer_public, for_ledger, message)
+    assert not verify(SIGNER.ledger_public, as_peer, message)
+    assert not verify(SIGNER.peer_public, as_peer, message + b"x")
+
+
+def test_the_second_example_of_the_specification_of_ed25519() -> None:
+    # RFC 8032 section 7.1, TEST 2
+    seed = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
+    signature = (
+        "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
+        "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
+    )
+    identity = Identity(seed, bytes(32))
+    assert identity.sign_as_peer(b"\x72").hex() == signature
+    assert verify(identity.peer_public, bytes.fromhex(signature), b"\x72")
+
+
+@pytest.mark.parametrize("bit", range(0, 512, 7))
+def test_any_flipped_bit_of_a_signature_is_found(bit: int) -> None:
+    signature = bytearray(SIGNER.sign_as_peer(b"message"))
+    signature[bit // 8] ^= 1 << bit % 8
+    assert not verify(SIGNER.peer_public, bytes(signature), b"message")
+
+
+def test_a_signature_has_no_second_spelling() -> None:
+    """S + the group's order gives the same point; RFC 8032 wants S below it."""
+    signature = SIGNER.sign_as_peer(b"message")
+    other = (int.from_bytes(signature[32:], "little") + ORDER).to_bytes(32, "little")
+    assert not verify(SIGNER.peer_public, signature[:32] + other, b"message")
+
+
+@pytest.mark.parametrize("key", SMALL_KEYS, ids=bytes.hex)
+def test_a_key_of_small_order_signs_nothing(key: bytes) -> None:
+    assert not any(verify(key, FORGED, number.to_bytes(2, "big")) for number in range(64))
+    assert not any(verify(key, point + bytes(32), b"message") for point in SMALL_KEYS)
+
+
+def test_the_library_itself_would_take_a_forgery() -> None:
+    """Else the refusal would prove nothing: R = identity, S = 0 is good for any message of key 01 00..00."""
+    key = Ed25519PublicKey.from_public_bytes(bytes([1]) + bytes(31))
+    for number in range(64):
+        key.verify(FORGED, number.to_bytes(2, "big"))
+
+
+@given(st.binary(max_size=70), st.binary(max_size=70), st.binary(max_size=70))
+def test_verifying_never_raises(key: bytes, signature: bytes, message: bytes) -> None:
+    assert not verify(key, signature, message)
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=64, max_size=64))
+def test_no_key_and_signature_by_chance_are_good(key: bytes, signature: bytes) -> None:
+    assert not verify(key, signature, b"message")
+
+
+def test_a_network_is_its_name_and_its_key() -> None:
+    tags = [network_tag("meshnode", None), network_tag("meshnode", b"k" * 32), network_tag("home", b"k" * 32)]
+    assert len(set(tags)) == 3
+    assert {len(tag) for tag in tags} == {8}
+    assert network_tag("meshnode", None) == hashlib.sha256(b"meshnode network v1\0meshnode\0").digest()[:8]
