@@ -1,6 +1,6 @@
 """The composition root: the only place where concrete things are built, nested so that shutdown is its reverse.
 
-    home and its lock › keys › database › library › engine pool › libp2p host › HTTP servers › the model
+    home and its lock › keys › database › library › engine pool › libp2p host › mesh › HTTP servers › the model
 
 Everything below is handed what it needs of the world: clocks, entropy, environment, processes, disk.
 """
@@ -26,28 +26,31 @@ from meshnode import __version__, observe
 from meshnode.api.app import create_app
 from meshnode.api.context import ApiContext, NodeFacts
 from meshnode.api.server import Timing, serve
-from meshnode.config import EngineSettings, Settings
+from meshnode.config import Settings
 from meshnode.domain import ModelCard, Record
 from meshnode.engine.machine import NO_ENGINE, Machine, look_around
-from meshnode.engine.pipe import EngineInfo, Load
-from meshnode.engine.pool import Pool, PoolLimits, open_pool
+from meshnode.engine.opening import open_engine
+from meshnode.engine.pipe import EngineInfo
+from meshnode.engine.pool import PoolLimits, open_pool
 from meshnode.engine.process import worker_spawner
-from meshnode.engine.runner import Engine, WorkerLimits, open_worker
-from meshnode.errors import MeshnodeError, ModelFailed, ModelNotFound
+from meshnode.errors import MeshnodeError, ModelNotFound
 from meshnode.gateway.admission import Admission
 from meshnode.gateway.credentials import new_admin_token, read_key_file
 from meshnode.gateway.turnstile import Turnstile
 from meshnode.identity import Identity, load_or_create
-from meshnode.mesh.dispatch import LocalDispatcher
+from meshnode.mesh.consent import at_start
+from meshnode.mesh.peering import Peering, World, open_peering
 from meshnode.models.catalogue import best_for, suggestion
 from meshnode.models.fetch import reachable
 from meshnode.models.library import Library, open_library
 from meshnode.models.pull import PullProgress
+from meshnode.net.doorkeeper import Doorkeeper
 from meshnode.net.host import Host, open_host
-from meshnode.net.join import keep_connected
+from meshnode.net.kademlia import open_directory
 from meshnode.net.psk import read_network_key
+from meshnode.net.swarm import own_addresses
 from meshnode.observe import Metrics
-from meshnode.storage.database import open_threaded
+from meshnode.storage.database import Database, open_threaded
 from meshnode.storage.facts import Facts
 from meshnode.storage.home import CONTROL_SOCKET, DATABASE_FILE, lock, prepare
 
@@ -76,12 +79,13 @@ class ReadyModel(Record, frozen=True, kw_only=True):
 
 
 class Ready(Record, frozen=True, kw_only=True):
-    """A started node. ``api`` holds base URLs ending in ``/v1``; ``notes`` are sentences for its owner."""
+    """A started node. ``api`` holds base URLs ending in ``/v1``; ``mesh`` and ``notes`` are sentences for its owner."""
 
     api: tuple[str, ...]
     models: tuple[ReadyModel, ...]
     peer_id: str
     addresses: tuple[str, ...]
+    mesh: str
     notes: tuple[str, ...] = ()
 
 
@@ -160,7 +164,7 @@ async def open_node(settings: Settings, stop: trio.Event, say: Say) -> AsyncIter
             facts = Facts(database, time.time)
             async with (
                 _noted(facts, identity),
-                _open_parts(settings, home, identity, facts, stop) as node,
+                _open_parts(settings, home, identity, database, facts, stop) as node,
                 node.answering(),
             ):
                 await node.start(say)
@@ -184,11 +188,13 @@ async def _noted(facts: Facts, identity: Identity) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _open_parts(
-    settings: Settings, home: Path, identity: Identity, facts: Facts, stop: trio.Event
+    settings: Settings, home: Path, identity: Identity, database: Database, facts: Facts, stop: trio.Event
 ) -> AsyncIterator[_Node]:
-    """Library, engines and host, each of which closes when the block is left, last opened first."""
+    """Library, engines, host and mesh, each of which closes when the block is left, last opened first."""
     metrics = Metrics()
     machine = await look_around(os.environ, cpu=settings.engine.cpu) if settings.engine.enabled else NO_ENGINE
+    psk = read_network_key(settings.net.private_network)
+    door = Doorkeeper(own_addresses, trio.current_time)
     async with (
         open_library(
             home,
@@ -202,44 +208,34 @@ async def _open_parts(
             note=facts.note,
         ) as library,
         open_pool(
-            partial(_open_engine, settings.engine, facts),
+            partial(open_engine, settings.engine, worker_spawner(os.environ), facts.note),
             metrics=metrics,
             entropy=_random64,
             limits=PoolLimits(max_loaded=settings.engine.max_loaded, max_queued=settings.api.max_queued),
         ) as pool,
-        open_host(identity, settings.net.listen, psk=read_network_key(settings.net.private_network)) as host,
+        open_host(
+            identity, settings.net.listen, psk=psk, announce=settings.net.announce, admits=door, blocked=door.blocked
+        ) as host,
     ):
-        yield _Node(settings, home, stop, library, pool, host, metrics, machine)
-
-
-@asynccontextmanager
-async def _open_engine(
-    settings: EngineSettings, facts: Facts, card: ModelCard, progress: Callable[[float], None]
-) -> AsyncIterator[Engine]:
-    """One worker with one model, and what befalls it as facts."""
-    load = Load(
-        path=card.path,
-        n_ctx=settings.context,
-        n_seq_max=settings.slots,
-        n_batch=settings.batch,
-        threads=settings.threads,
-        threads_batch=settings.threads_batch,
-        gpu_layers=0 if settings.cpu else settings.gpu_layers,
-    )
-    limits = WorkerLimits(load_timeout_s=settings.load_timeout_s)
-    try:
-        async with open_worker(load, spawn=worker_spawner(os.environ), limits=limits, progress=progress) as engine:
-            await facts.note("model_loaded", {"model": card.id, "load_s": engine.info.load_s})
-            try:
-                yield engine
-            finally:
-                if engine.dead:
-                    with trio.CancelScope(shield=True):
-                        await facts.note("worker_died", {"model": card.id})
-    except ModelFailed as error:
-        with trio.CancelScope(shield=True):
-            await facts.note("model_failed", {"model": card.id, "code": error.code})
-        raise
+        world = World(
+            settings=settings,
+            identity=identity,
+            psk=psk,
+            transport=host,
+            door=door,
+            directory=partial(open_directory, host, settings.net.network),
+            database=database,
+            library=library,
+            pool=pool,
+            metrics=metrics,
+            software=f"meshnode {__version__}",
+            draining=stop,
+            entropy=os.urandom,
+            chance=random.random,
+            wall_clock=time.time,
+        )
+        async with open_peering(world) as peering:
+            yield _Node(world, home, library, host, peering, machine)
 
 
 def _random64() -> int:
@@ -253,23 +249,16 @@ class _Node:
     """The opened parts, and what is done with them."""
 
     def __init__(
-        self,
-        settings: Settings,
-        home: Path,
-        stop: trio.Event,
-        library: Library,
-        pool: Pool,
-        host: Host,
-        metrics: Metrics,
-        machine: Machine,
+        self, world: World, home: Path, library: Library, host: Host, peering: Peering, machine: Machine
     ) -> None:
-        self._settings = settings
+        self._settings = world.settings
         self._home = home
-        self._stop = stop
+        self._stop = world.draining
         self._library = library
-        self._pool = pool
+        self._pool = world.pool
         self._host = host
-        self._metrics = metrics
+        self._peering = peering
+        self._metrics = world.metrics
         self._machine = machine
         self._urls: tuple[str, ...] = ()
 
@@ -286,23 +275,23 @@ class _Node:
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_canary, self._metrics)
-            nursery.start_soon(keep_connected, self._host, self._settings.net.join, random.random)
             async with trio.open_nursery() as server:
                 bound = await server.start(serve_api)
                 self._urls = bound.urls
                 yield
                 self._stop.set()
                 await self._pool.drain()
+                await self._peering.drain()
             nursery.cancel_scope.cancel()
 
     def _context(self) -> ApiContext:
-        dispatcher = LocalDispatcher(self._library, self._pool, self._metrics, node=self._host.peer_id)
         api = self._settings.api
         return ApiContext(
             settings=api,
-            dispatcher=dispatcher,
+            dispatcher=self._peering.dispatcher,
             library=self._library,
             pool=self._pool,
+            mesh=self._peering,
             metrics=self._metrics,
             facts=self._facts(),
             turnstile=Turnstile(Admission(max_generating=api.max_generating, max_queued=api.max_queued)),
@@ -313,6 +302,8 @@ class _Node:
             stop=self._stop.set,
             draining=self._stop,
             keys=read_key_file(api.key_file),
+            aliases=self._settings.aliases,
+            client_only=self._settings.serve.client_only,
         )
 
     def _facts(self) -> NodeFacts:
@@ -344,10 +335,21 @@ class _Node:
                 models=tuple(models),
                 peer_id=self._host.peer_id,
                 addresses=self._host.addresses,
+                mesh=self._belonging(),
                 notes=tuple(notes),
             )
             say.ready(ready)
             nursery.cancel_scope.cancel()
+
+    def _belonging(self) -> str:
+        """Which mesh this node is in, and what that means for its owner."""
+        return at_start(
+            joined=self._peering.joined,
+            network=self._settings.net.network,
+            peers=len(self._host.peers),
+            client_only=self._settings.serve.client_only,
+            served=[model.served for model in self._peering.served()],
+        )
 
     async def _until_stop(self, scope: trio.CancelScope) -> None:
         await self._stop.wait()

@@ -15,7 +15,7 @@ from meshnode.engine.pool import Pool, open_pool
 from meshnode.engine.process import worker_spawner
 from meshnode.engine.runner import Engine, WorkerEngine, open_worker
 from meshnode.events import Event, Failed, Finished, TextDelta
-from meshnode.mesh.dispatch import LocalDispatcher
+from meshnode.mesh.local import LocalDispatcher
 from meshnode.observe import Metrics
 from tests.kit.engines import constant_entropy
 from tests.kit.requests import card, endless

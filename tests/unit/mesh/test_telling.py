@@ -238,7 +238,7 @@ async def test_a_newer_subscription_replaces_the_older(
 @pytest.mark.parametrize(
     ("subscribe", "reason", "blamed"),
     [
-        (Subscribe(version=2, network=NETWORK), "version", False),
+        (Subscribe(version=0, network=NETWORK), "version", False),
         (Subscribe(version=1, network=network_tag("other", None)), "network", True),
     ],
 )

@@ -1,0 +1,55 @@
+"""One worker with one model, as the node's settings want it, and what befalls it as facts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import trio
+
+from meshnode.config import EngineSettings
+from meshnode.domain import ModelCard
+from meshnode.engine.pipe import Load
+from meshnode.engine.process import Spawn
+from meshnode.engine.runner import Engine, WorkerLimits, open_worker
+from meshnode.errors import ModelFailed
+
+Note = Callable[[str, Mapping[str, str | int | float]], Awaitable[None]]
+"""Hears a fact: its kind and its fields."""
+
+
+@asynccontextmanager
+async def open_engine(
+    settings: EngineSettings,
+    spawn: Spawn,
+    note: Note,
+    card: ModelCard,
+    progress: Callable[[float], None],
+) -> AsyncIterator[Engine]:
+    """A worker with ``card`` loaded, for the length of the block. Raises ModelFailed.
+
+    ``spawn`` starts its process; ``progress`` is told the fraction of the weights in place.
+    """
+    load = Load(
+        path=card.path,
+        n_ctx=settings.context,
+        n_seq_max=settings.slots,
+        n_batch=settings.batch,
+        threads=settings.threads,
+        threads_batch=settings.threads_batch,
+        gpu_layers=0 if settings.cpu else settings.gpu_layers,
+    )
+    limits = WorkerLimits(load_timeout_s=settings.load_timeout_s)
+    try:
+        async with open_worker(load, spawn=spawn, limits=limits, progress=progress) as engine:
+            await note("model_loaded", {"model": card.id, "load_s": engine.info.load_s})
+            try:
+                yield engine
+            finally:
+                if engine.dead:
+                    with trio.CancelScope(shield=True):
+                        await note("worker_died", {"model": card.id})
+    except ModelFailed as error:
+        with trio.CancelScope(shield=True):
+            await note("model_failed", {"model": card.id, "code": error.code})
+        raise

@@ -1,0 +1,337 @@
+"""Serving peers: the provider's end of ``/meshnode/infer/1``.
+
+One session per peer. Its reading loop judges asks and hands bodies on; each request runs in a task of its own, held
+back by what its caller has paid for and has room for (:mod:`meshnode.mesh.settle`); one task stores ticks and
+countersigns. Event frames never wait for the disk. Whatever happens in a session ends in it: its requests are
+cancelled, their slots free within a step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Final, NamedTuple, Protocol
+
+import structlog
+import trio
+
+from meshnode.causes import ours
+from meshnode.domain import GenerationRequest, PeerId, ServiceClass
+from meshnode.engine.gate import Gate
+from meshnode.errors import (
+    Cancelled,
+    Conflict,
+    Draining,
+    MeshnodeError,
+    Overloaded,
+    PaymentRequired,
+    ProtocolViolation,
+)
+from meshnode.events import Event, Failed, Finished, Heartbeat, failure
+from meshnode.identity import verify
+from meshnode.ledger.book import Book, ProviderChannel, Totals
+from meshnode.mesh.admission import Places, judge, rebuild, whole
+from meshnode.mesh.answer import Answer
+from meshnode.mesh.greet import Self, greet
+from meshnode.mesh.settle import Tab
+from meshnode.mesh.talk import BEAT_S, Talk, Tasks
+from meshnode.net.transport import Stream
+from meshnode.wire import messages as m
+from meshnode.wire.body import decode_body
+from meshnode.wire.offer import Offer
+from meshnode.wire.receipt import decode_signed, encode_signed
+from meshnode.wire.session import Bounds, Role, Session
+
+MOST_BODIES: Final = 64 << 20
+"""Bytes of bodies on their way, all peers together."""
+MOST_OWING: Final = 8
+"""Requests of a peer that ended and are not paid for; with more it is asked to pay first."""
+COUNTERSIGN_EVERY: Final = 64
+"""Ticks after which a receipt is countersigned in the middle of things."""
+FAREWELL_S: Final = 1.0
+
+
+class Local(Protocol):
+    """Answers requests with this node's own engine; :class:`meshnode.mesh.local.LocalDispatcher` is one."""
+
+    def open(self, request: GenerationRequest, *, gate: Gate | None = None) -> AbstractAsyncContextManager[Answer]:
+        """Events of one request. Raises ServingError and RequestError."""
+
+
+class Kitchen(NamedTuple):
+    """What serving needs of its node.
+
+    ``offer`` is this node's own as it stands; ``violated`` hears who broke the protocol, and how.
+    """
+
+    us: Self
+    local: Local
+    offer: Callable[[], Offer]
+    book: Book
+    places: Places
+    violated: Callable[[PeerId, str], None]
+
+
+class Provider:
+    """Serves the sessions of all peers; :meth:`handle` is the transport's handler."""
+
+    def __init__(self, kitchen: Kitchen) -> None:
+        self._kitchen = kitchen
+        self._sessions: dict[PeerId, tuple[_Inbound, trio.CancelScope]] = {}
+        self._changed = trio.Event()
+        self.bodies = 0
+        """Bytes of bodies on their way."""
+
+    async def handle(self, stream: Stream) -> None:
+        """One session; a peer's newer one ends its older. Raises PeerError for how it ended."""
+        peer = stream.peer
+        if peer in self._sessions:
+            self._sessions[peer][1].cancel()
+        session, scope = _Inbound(stream, self._kitchen, self), trio.CancelScope()
+        self._sessions[peer] = session, scope
+        try:
+            with scope:
+                await session.run()
+        finally:
+            if self._sessions.get(peer) == (session, scope):
+                del self._sessions[peer]
+            self.stir()
+
+    async def quiet(self) -> None:
+        """Wait until no request runs and all that was delivered is paid for."""
+        while any(session.busy for session, _ in self._sessions.values()):
+            await self._changed.wait()
+
+    def stir(self) -> None:
+        """Somebody may be done."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+class _Incoming:
+    """One request of a session."""
+
+    def __init__(self, ask: m.Ask, now: float) -> None:
+        self.number = ask.number
+        self.terms = m.decode_terms(ask.terms)
+        self.tab = Tab(ask.number, self.terms.prices, ask.credit)
+        self.body = bytearray()
+        self.scope = trio.CancelScope()
+        self.told_at = now
+
+
+class _Inbound:
+    """One session with one caller."""
+
+    def __init__(self, stream: Stream, kitchen: Kitchen, provider: Provider) -> None:
+        self._talk = Talk(stream, Role.PROVIDER, Session(Role.PROVIDER, Bounds(max_open=kitchen.us.max_open)))
+        self._kitchen = kitchen
+        self._provider = provider
+        self._peer = stream.peer
+        self._running: dict[int, _Incoming] = {}
+        self._tabs: dict[int, Tab] = {}
+        self._send_ticks, self._ticks = trio.open_memory_channel[m.Tick](COUNTERSIGN_EVERY)
+        self._ledger = b""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request runs, or one that ran is not paid for."""
+        return bool(self._running) or any(tab.owes for tab in self._tabs.values())
+
+    async def run(self) -> None:
+        """Serve until the stream ends. Raises PeerError."""
+        try:
+            async with trio.open_nursery() as nursery:
+                tasks = Tasks(nursery)
+                tasks.start(self._talk.write)
+                tasks.start(self._serve, tasks)
+        finally:
+            self._forget_bodies()
+        if isinstance(tasks.failure, MeshnodeError):
+            await self._part(tasks.failure)
+        if tasks.failure is not None:
+            raise tasks.failure
+
+    async def _serve(self, tasks: Tasks) -> None:
+        kitchen = self._kitchen
+        greeted = await greet(self._talk, kitchen.us, partial(kitchen.book.newest, "provider"))
+        self._ledger = greeted.ledger
+        channel = await kitchen.book.provide(greeted.ledger, self._peer, greeted.receipts)
+        tasks.start(self._till, channel)
+        tasks.start(self._beat)
+        while True:
+            self._take(await self._talk.hear(), tasks)
+
+    async def _part(self, error: MeshnodeError) -> None:
+        """Say why the session ends, if the stream still carries it."""
+        if isinstance(error, ProtocolViolation):
+            self._kitchen.violated(self._peer, error.message)
+        with trio.move_on_after(FAREWELL_S), contextlib.suppress(MeshnodeError, trio.ClosedResourceError):
+            self._talk.say(m.Bye(error.code, error.message[:200]))
+            await self._talk.flush()
+
+    # --- what the caller says -----------------------------------------------------------------
+
+    def _take(self, message: m.Message, tasks: Tasks) -> None:
+        match message:
+            case m.Ask():
+                self._ask(message)
+            case m.Body():
+                self._body(message, tasks)
+            case m.Credit():
+                for number, tokens in message.items:
+                    if number in self._running:
+                        self._running[number].tab.grant(tokens)
+            case m.Cancel():
+                if (incoming := self._running.get(message.number)) is not None:
+                    self._cancel(incoming)
+            case m.Tick():
+                self._tick(message)
+            case m.Bye():
+                raise Draining(f"said good-bye: {message.code}.")
+            case _:
+                pass
+
+    def _ask(self, ask: m.Ask) -> None:
+        if not verify(self._ledger, ask.signature, m.terms_payload(ask.terms)):
+            raise ProtocolViolation("an ask is not signed by its caller.")
+        incoming = _Incoming(ask, trio.current_time())
+        try:
+            self._admit(incoming)
+        except ProtocolViolation:
+            raise
+        except MeshnodeError as error:
+            self._talk.say(_refusal(ask.number, error))
+            return
+        self._running[ask.number] = incoming
+        self._tabs[ask.number] = incoming.tab
+        self._talk.say(m.Accept(ask.number))
+
+    def _admit(self, incoming: _Incoming) -> None:
+        """Take a place for it. Raises what refuses it."""
+        judge(incoming.terms, self._kitchen.offer())
+        owing = sum(tab.closed and tab.owes for tab in self._tabs.values())
+        if owing >= MOST_OWING:
+            raise PaymentRequired(f"{owing} answers are not paid for.", retry_after_s=2.0)
+        if self._provider.bodies + incoming.terms.body_bytes > MOST_BODIES:
+            raise Overloaded("too many large requests are on their way.", retry_after_s=2.0)
+        self._kitchen.places.take(self._peer)
+        self._provider.bodies += incoming.terms.body_bytes
+
+    def _body(self, message: m.Body, tasks: Tasks) -> None:
+        incoming = self._running.get(message.number)
+        if incoming is None:
+            return
+        incoming.body += message.data
+        if message.last:
+            tasks.start(self._answer, incoming)
+
+    def _cancel(self, incoming: _Incoming) -> None:
+        incoming.scope.cancel()
+        if len(incoming.body) < incoming.terms.body_bytes:  # no task runs yet
+            self._close(incoming, failure(_cancelled()))
+
+    def _tick(self, tick: m.Tick) -> None:
+        try:
+            self._send_ticks.send_nowait(tick)
+        except trio.WouldBlock:
+            raise ProtocolViolation("pays faster than it is served.") from None
+
+    # --- one request --------------------------------------------------------------------------
+
+    async def _answer(self, incoming: _Incoming) -> None:
+        """Compute one request and tell its events; it is closed exactly once."""
+        closing: Failed | None = None
+        try:
+            with incoming.scope:
+                closing = await self._compute(incoming)
+        except Exception as error:
+            known = ours(error)
+            if known is None:
+                structlog.get_logger().error("serving_failed", peer=self._peer, error=type(error).__name__)
+            closing = failure(known or Conflict("the provider failed inside."))
+        if incoming.number in self._running:
+            self._close(incoming, closing or failure(_cancelled()))
+
+    async def _compute(self, incoming: _Incoming) -> Failed | None:
+        body = whole(bytes(incoming.body), incoming.terms)
+        request = rebuild(decode_body(body), incoming.terms, peer=self._peer, service_class=ServiceClass.NEWCOMER)
+        async with self._kitchen.local.open(request, gate=incoming.tab.gate) as answer:
+            async for event in answer:
+                if isinstance(event, Failed):
+                    return event
+                self._tell(incoming, event)
+                if isinstance(event, Finished):
+                    return None
+        return failure(Conflict("the provider's answer ended without an end."))
+
+    def _tell(self, incoming: _Incoming, event: Event) -> None:
+        incoming.told_at = trio.current_time()
+        incoming.tab.take(event)
+        if isinstance(event, Finished):
+            self._leave(incoming)
+        self._talk.tell(incoming.number, event)
+
+    def _close(self, incoming: _Incoming, closing: Failed) -> None:
+        incoming.tab.take(closing)
+        self._leave(incoming)
+        self._talk.tell(incoming.number, closing)
+
+    def _leave(self, incoming: _Incoming) -> None:
+        del self._running[incoming.number]
+        self._kitchen.places.give_back(self._peer)
+        self._provider.bodies -= incoming.terms.body_bytes
+        if not incoming.tab.owes:
+            self._tabs.pop(incoming.number, None)
+        self._provider.stir()
+
+    def _forget_bodies(self) -> None:
+        for incoming in list(self._running.values()):
+            self._leave(incoming)
+
+    async def _beat(self) -> None:
+        """Tell callers of requests without news that they are not forgotten."""
+        while True:
+            await trio.sleep(BEAT_S / 5)
+            late = trio.current_time() - BEAT_S
+            for incoming in self._running.values():
+                if incoming.told_at <= late and len(incoming.body) == incoming.terms.body_bytes:
+                    incoming.told_at = trio.current_time()
+                    self._talk.tell(incoming.number, Heartbeat())
+
+    # --- the till -----------------------------------------------------------------------------
+
+    async def _till(self, channel: ProviderChannel) -> None:
+        """Store ticks as they come, let the engine go on, countersign when all is paid and now and then."""
+        unsigned = 0
+        async for tick in self._ticks:
+            more = Totals()
+            paid = []
+            for mark in tick.marks:
+                tab = self._tabs.get(mark.number)
+                if tab is None:
+                    raise ProtocolViolation(f"pays for request {mark.number}, which owes nothing.")
+                more = more.plus(tab.credited(mark))
+                paid.append(tab)
+            await channel.take(decode_signed(tick.receipt), more)
+            for tab in paid:
+                tab.release()
+                if tab.closed and not tab.owes:
+                    self._tabs.pop(tab.number, None)
+            unsigned += 1
+            if unsigned >= COUNTERSIGN_EVERY or not (self._running or any(tab.owes for tab in self._tabs.values())):
+                unsigned = 0
+                while (signed := await channel.countersign()) is not None:
+                    self._talk.say(m.Countersigned(encode_signed(signed)))
+            self._provider.stir()
+
+
+def _refusal(number: int, error: MeshnodeError) -> m.Refuse:
+    wait_ms = round(1000 * (error.retry_after_s or 0.0))
+    return m.Refuse(number, error.code, str(error)[:500], wait_ms)
+
+
+def _cancelled() -> Cancelled:
+    return Cancelled("the caller left.")

@@ -1,0 +1,154 @@
+"""One request at a peer: hangs, heartbeats, credit, and what no honest provider sends. Bob is a puppet."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from meshnode.domain import FinishReason
+from meshnode.errors import InvalidField
+from meshnode.events import (
+    ChoiceFinished,
+    Event,
+    Failed,
+    Finished,
+    Heartbeat,
+    Resumed,
+    Started,
+    TextDelta,
+    Usage,
+)
+from meshnode.mesh.outgoing import CREDIT, PeerHung
+from meshnode.mesh.talk import ACCEPT_S, HANG_S
+from meshnode.wire import messages as m
+from tests.kit.peers import BOB
+from tests.kit.requests import endless, prompt
+from tests.kit.scenes import Scene, accepting, open_scene, telling, words
+
+
+@pytest.fixture
+async def scene(autojump_clock: MockClock) -> AsyncIterator[Scene]:
+    """On a virtual clock."""
+    async with open_scene() as opened:
+        yield opened
+
+
+async def test_who_does_not_answer_the_ask_has_hung(autojump_clock: MockClock, scene: Scene) -> None:
+    began = trio.current_time()
+    with pytest.raises(PeerHung):
+        await scene.whole()
+    assert trio.current_time() - began == pytest.approx(ACCEPT_S)
+
+
+async def test_who_accepts_and_then_sends_nothing_has_hung(autojump_clock: MockClock, scene: Scene) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(telling, scene)
+        began = trio.current_time()
+        [failed] = await scene.whole()
+    assert isinstance(failed, Failed)
+    assert failed.code == "peer_failed"
+    assert trio.current_time() - began == pytest.approx(HANG_S)
+
+
+async def test_heartbeats_keep_an_answer_alive(autojump_clock: MockClock, scene: Scene) -> None:
+    async def beat() -> None:
+        puppet, ask = await accepting(scene)
+        await puppet.say(m.Events(((ask.number, Started(6)),)))
+        for _ in range(20):
+            await trio.sleep(HANG_S - 1)
+            await puppet.say(m.Events(((ask.number, Heartbeat()),)))
+        usage = Usage(prompt_tokens=6, completion_tokens=1)
+        closing = (TextDelta("x", 0, (1,)), ChoiceFinished(FinishReason.STOP), Finished(usage))
+        await puppet.say(*(m.Events(((ask.number, event),)) for event in closing))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(beat)
+        events = await scene.whole()
+    assert isinstance(events[-1], Finished)
+
+
+async def test_one_byte_a_second_is_silence(autojump_clock: MockClock, scene: Scene) -> None:
+    async def trickle() -> None:
+        puppet, _ = await accepting(scene)
+        for _ in range(60):
+            await puppet.stream.write(b"\0")
+            await trio.sleep(1)
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trickle)
+        [failed] = await scene.whole()
+        assert trio.current_time() - began <= HANG_S + 1
+        nursery.cancel_scope.cancel()
+    assert isinstance(failed, Failed)
+
+
+async def test_a_reader_that_stops_gets_no_more_than_its_credit(autojump_clock: MockClock, scene: Scene) -> None:
+    granted: list[m.Credit] = []
+
+    async def provide() -> None:
+        puppet = await telling(scene, *words(CREDIT))
+        while True:
+            message = await puppet.hear()
+            if isinstance(message, m.Credit):
+                granted.append(message)
+
+    request = endless("hello", model="a", tokens=2000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(provide)
+        async with scene.asking(request) as events:
+            await anext(events)
+            await trio.sleep(5)
+            assert not granted
+            for _ in range(CREDIT // 4):
+                await anext(events)
+            await trio.sleep(1)
+            assert [credit.items for credit in granted] == [((1, CREDIT // 4),)]
+        nursery.cancel_scope.cancel()
+
+
+LIES: list[tuple[str, Sequence[Event]]] = [
+    ("text before a start", [TextDelta("x", 0, (1,))]),
+    ("two starts", [Started(6), Started(6)]),
+    ("another's choice", [Started(6), TextDelta("x", 3, (1,))]),
+    ("a negative prompt", [Started(-1)]),
+    ("a prompt longer than the request", [Started(10**6)]),
+    ("tokens without text", [Started(6), *(TextDelta("", 0, (1,) * 16) for _ in range(5))]),
+    ("more than its bound", [Started(6), *(TextDelta("word", 0, (1,)) for _ in range(140))]),
+    ("usage that is not so", [Started(6), TextDelta("x", 0, (1,)), ChoiceFinished(FinishReason.STOP),
+                              Finished(Usage(prompt_tokens=6, completion_tokens=90))]),
+    ("an end without a reason", [Started(6), Finished(Usage(prompt_tokens=6))]),
+    ("a resumption", [Started(6), Resumed(3)]),
+    ("anything after the end", [Failed("x", "y"), Heartbeat()]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("events", [lie[1] for lie in LIES], ids=[lie[0] for lie in LIES])
+async def test_what_no_honest_provider_sends_ends_the_session(
+    autojump_clock: MockClock, scene: Scene, events: Sequence[Event]
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(telling, scene, *events)
+        got = await scene.whole()
+    assert isinstance(got[-1], Failed)
+    await trio.sleep(1)
+    assert [peer for peer, _ in scene.alice.violations] == [BOB.peer_id]
+
+
+async def test_more_than_was_granted_ends_the_session(autojump_clock: MockClock, scene: Scene) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(telling, scene, *words(CREDIT + 40))
+        async with scene.asking(endless("hello", model="a", tokens=5000)) as events:
+            await trio.sleep(5)
+            got = [event async for event in events]
+    assert len(got) <= CREDIT + 20
+    assert isinstance(got[-1], Failed)
+    assert "more tokens than it was granted" in scene.alice.violations[0][1]
+
+
+async def test_a_request_that_cannot_travel_is_the_callers_fault(autojump_clock: MockClock, scene: Scene) -> None:
+    with pytest.raises(InvalidField, match="Unicode"):
+        await scene.whole(prompt("\ud800", model="a"))

@@ -1,0 +1,346 @@
+"""Serving: honest callers, callers who do not pay, callers who break the protocol. Bob serves, alice is a puppet."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock
+
+from meshnode.domain import Message, Role, TextPart
+from meshnode.errors import PeerError
+from meshnode.events import Event, Failed, Finished, Heartbeat, Prefilling, Started, TextDelta, decoded_tokens
+from meshnode.mesh.admission import Limits, Places
+from meshnode.mesh.settle import SLICE, WINDOW
+from meshnode.net.memory import open_network
+from meshnode.net.transport import Transport
+from meshnode.wire import messages as m
+from meshnode.wire.frames import pack
+from meshnode.wire.receipt import decode_signed
+from tests.kit.mesh import Party, open_party
+from tests.kit.offers import PRICES, offer, terms
+from tests.kit.peers import ALICE, BOB, CAROL
+from tests.kit.puppet import Puppet, calling
+from tests.kit.requests import endless, prompt
+from tests.kit.streams import ANY_PORT
+
+REQUEST = endless("hello", model="a", tokens=300)
+
+
+class Scene:
+    """Bob, who serves, and the transport that alice reaches him by."""
+
+    def __init__(self, alice: Transport, bob: Party, carol: Transport) -> None:
+        self.alice = alice
+        self.bob = bob
+        self.carol = carol
+
+
+@pytest.fixture
+async def scene(autojump_clock: MockClock) -> AsyncIterator[Scene]:
+    """On a virtual clock."""
+    async with (
+        open_network() as network,
+        network.open_host(ALICE, ANY_PORT) as alice,
+        network.open_host(BOB, ANY_PORT) as bob,
+        network.open_host(CAROL, ANY_PORT) as carol,
+        open_party(BOB, bob) as party,
+    ):
+        for host in (alice, carol):
+            await host.connect(bob.addresses[0])
+        yield Scene(alice, party, carol)
+
+
+async def gather(puppet: Puppet, until: Callable[[Event], bool]) -> list[Event]:
+    """Events of request 1 up to one that is enough."""
+    found: list[Event] = []
+    while True:
+        message = await puppet.hear()
+        if isinstance(message, m.Events):
+            for _, event in message.items:
+                found.append(event)
+                if until(event):
+                    return found
+
+
+def closes(event: Event) -> bool:
+    """Whether it is the last."""
+    return isinstance(event, Finished | Failed)
+
+
+async def begun(puppet: Puppet, number: int = 1) -> None:
+    """Greet, ask, and send the body."""
+    if number == 1:
+        await puppet.greet()
+    await puppet.say(puppet.ask(number, terms(BOB, REQUEST)))
+    assert await puppet.hear() == m.Accept(number)
+    await puppet.say(puppet.body(number, REQUEST))
+
+
+async def test_on_trust_a_stranger_gets_one_window_and_no_more(autojump_clock: MockClock, scene: Scene) -> None:
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await begun(puppet)
+        with trio.move_on_after(60):
+            got = 0
+            while True:
+                for event in await gather(puppet, lambda _: True):
+                    got += decoded_tokens(event)
+        assert WINDOW - 16 <= got <= WINDOW
+        mark = m.Mark(1, 6, 0, got)
+        await puppet.say(puppet.tick([mark], 6 * 10 + got * 80, prompt=6, output=got, requests=1))
+        more = 0
+        with trio.move_on_after(60):
+            while True:
+                more += sum(map(decoded_tokens, await gather(puppet, lambda _: True)))
+        assert WINDOW - 16 <= more <= WINDOW
+    assert not scene.bob.violations
+
+
+async def test_a_long_prompt_is_computed_slice_by_slice_as_it_is_paid(autojump_clock: MockClock, scene: Scene) -> None:
+    request = prompt("x" * 6000, model="a", tokens=3)
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await puppet.greet()
+        await puppet.say(puppet.ask(1, terms(BOB, request)))
+        assert await puppet.hear() == m.Accept(1)
+        await puppet.say(puppet.body(1, request))
+        done = 0
+        with trio.move_on_after(60):
+            while True:
+                for event in await gather(puppet, lambda _: True):
+                    assert not isinstance(event, TextDelta)
+                    done = event.done if isinstance(event, Prefilling) else done
+        assert done == SLICE
+        await puppet.say(puppet.tick([m.Mark(1, SLICE, 0, 0)], SLICE * 10, prompt=SLICE, output=0, requests=1))
+        events = await gather(puppet, closes)
+        assert isinstance(events[-1], Finished)
+    assert not scene.bob.violations
+
+
+async def test_all_that_was_paid_is_countersigned(autojump_clock: MockClock, scene: Scene) -> None:
+    short = endless("hi", model="a", tokens=10)
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await puppet.greet()
+        await puppet.say(puppet.ask(1, terms(BOB, short)))
+        assert await puppet.hear() == m.Accept(1)
+        await puppet.say(puppet.body(1, short))
+        events = await gather(puppet, closes)
+        got = sum(map(decoded_tokens, events))
+        cost = max(2000, 3 * 10 + got * 80)
+        await puppet.say(puppet.tick([m.Mark(1, 3, 0, got)], cost, prompt=3, output=got, requests=1))
+        receipt = await puppet.hear()
+        assert isinstance(receipt, m.Countersigned)
+        assert decode_signed(receipt.receipt).confirmed
+    assert (await scene.bob.book.accounts()).earned == cost
+
+
+async def test_who_owes_too_much_is_asked_to_pay_first(autojump_clock: MockClock, scene: Scene) -> None:
+    short = endless("hi", model="a", tokens=2)
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await puppet.greet()
+        for number in range(1, 9):
+            await puppet.say(puppet.ask(number, terms(BOB, short)))
+            assert await puppet.hear() == m.Accept(number)
+            await puppet.say(puppet.body(number, short))
+            await gather(puppet, closes)
+        await puppet.say(puppet.ask(9, terms(BOB, short)))
+        refused = await puppet.hear()
+        assert isinstance(refused, m.Refuse)
+        assert refused.code == "insufficient_credits"
+
+
+async def test_a_peer_has_its_share_of_places(autojump_clock: MockClock, scene: Scene) -> None:
+    scene.bob.places.__init__(Limits(per_peer=1, requests=2))  # type: ignore[misc]  # the kitchen holds this object
+    async with (
+        calling(ALICE, scene.alice, BOB.peer_id) as puppet,
+        calling(CAROL, scene.carol, BOB.peer_id) as other,
+    ):
+        await begun(puppet)
+        await puppet.say(puppet.ask(2, terms(BOB, REQUEST)))
+        while not isinstance(refused := await puppet.hear(), m.Refuse):
+            pass
+        assert (refused.code, refused.retry_after_ms) == ("rate_limit_exceeded", 1000)
+        await begun(other)  # nobody else is kept out by it
+    await scene.bob.provider.quiet() if scene.bob.provider else None
+    assert scene.bob.places.held == 0
+    assert Places(Limits()).held == 0
+
+
+async def test_a_model_withdrawn_between_offer_and_ask_is_refused(autojump_clock: MockClock, scene: Scene) -> None:
+    scene.bob.offered = offer(BOB)
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await puppet.greet()
+        await puppet.say(puppet.ask(1, terms(BOB, REQUEST)))
+        refused = await puppet.hear()
+        assert isinstance(refused, m.Refuse)
+        assert refused.code == "draining"
+
+
+async def test_a_body_that_is_not_the_one_asked_for_ends_its_request_only(
+    autojump_clock: MockClock, scene: Scene
+) -> None:
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await puppet.greet()
+        asked = terms(BOB, REQUEST)
+        await puppet.say(puppet.ask(1, asked))
+        assert await puppet.hear() == m.Accept(1)
+        await puppet.say(m.Body(1, bytes(asked.body_bytes), last=True))
+        closing = (await gather(puppet, closes))[-1]
+        assert isinstance(closing, Failed)
+        assert closing.code == "protocol_violation"
+        await begun(puppet, 2)
+        assert isinstance((await gather(puppet, lambda event: isinstance(event, Started)))[-1], Started)
+
+
+async def test_an_unknown_field_is_refused_by_name(autojump_clock: MockClock, scene: Scene) -> None:
+    from meshnode.wire.body import body_of, sha256
+    from meshnode.wire.canonical import encode
+
+    data = encode(msgspec.to_builtins(body_of(REQUEST), builtin_types=(bytes,)) | {"n_discard": 5})
+    asked = msgspec.structs.replace(terms(BOB, REQUEST), body_bytes=len(data), body_sha256=sha256(data))
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await puppet.greet()
+        await puppet.say(puppet.ask(1, asked))
+        assert await puppet.hear() == m.Accept(1)
+        await puppet.say(m.Body(1, data, last=True))
+        closing = (await gather(puppet, closes))[-1]
+        assert isinstance(closing, Failed)
+        assert (closing.code, closing.param) == ("unknown_parameter", "n_discard")
+
+
+async def test_who_waits_hears_that_it_is_not_forgotten(autojump_clock: MockClock, scene: Scene) -> None:
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await begun(puppet)
+        events = await gather(puppet, lambda event: isinstance(event, Heartbeat))
+        assert sum(map(decoded_tokens, events)) <= WINDOW
+
+
+async def test_cancelling_frees_the_place_and_closes_the_request(autojump_clock: MockClock, scene: Scene) -> None:
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await begun(puppet)
+        await gather(puppet, lambda event: isinstance(event, TextDelta))
+        await puppet.say(m.Cancel(1))
+        closing = (await gather(puppet, closes))[-1]
+        assert isinstance(closing, Failed)
+        assert closing.code == "cancelled"
+        assert scene.bob.places.held == 0
+        engine = await scene.bob.stable.until_alive("a")
+        await trio.sleep(0.05)
+        assert engine.gauge.running == 0
+
+
+async def test_cancelling_before_the_body_closes_it_too(autojump_clock: MockClock, scene: Scene) -> None:
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await puppet.greet()
+        await puppet.say(puppet.ask(1, terms(BOB, REQUEST)), m.Cancel(1))
+        assert await puppet.hear() == m.Accept(1)
+        assert isinstance((await gather(puppet, closes))[-1], Failed)
+        assert scene.bob.places.held == 0
+
+
+async def test_a_caller_that_is_gone_leaves_nothing_running(autojump_clock: MockClock, scene: Scene) -> None:
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await begun(puppet)
+        await gather(puppet, lambda event: isinstance(event, TextDelta))
+        await scene.alice.disconnect(BOB.peer_id)
+    await trio.sleep(0.1)
+    assert scene.bob.places.held == 0
+    assert scene.bob.provider is not None
+    assert scene.bob.provider.bodies == 0
+    assert (await scene.bob.stable.until_alive("a")).gauge.running == 0
+
+
+async def test_a_newer_session_ends_the_older(autojump_clock: MockClock, scene: Scene) -> None:
+    async with calling(ALICE, scene.alice, BOB.peer_id) as older:
+        await begun(older)
+        async with calling(ALICE, scene.alice, BOB.peer_id) as newer:
+            await newer.greet()
+            with pytest.raises((PeerError, EOFError)):
+                await gather(older, closes)
+            await newer.say(newer.ask(1, terms(BOB, REQUEST)))
+            assert await newer.hear() == m.Accept(1)
+
+
+# --- what is not allowed ------------------------------------------------------------------------
+
+
+def late(puppet: Puppet, marks: list[m.Mark], uc: int, output: int) -> m.Tick:
+    """A tick for request 1 whose answer is under way."""
+    return puppet.tick(marks, uc, prompt=6, output=output, requests=1)
+
+
+HOSTILE: list[tuple[str, Callable[[Puppet], m.Message | bytes], str]] = [
+    ("garbage", lambda _: b"\xc1" * 64, "frame|message"),
+    ("an oversized frame", lambda _: b"\xff\xff\xff\xff", "frame of 4294967295"),
+    ("a second hello", lambda p: m.Hello(1, b"x" * 8, p.identity.ledger_public, b"n" * 16), "out of order"),
+    ("a provider's message", lambda _: m.Accept(1), "out of order"),
+    ("a body never asked for", lambda _: m.Body(9, b"x", last=True), "unknown"),
+    ("a number used twice", lambda p: p.ask(1, terms(BOB, REQUEST)), "request 1 was asked after"),
+    ("an ask signed by nobody", lambda p: m.Ask(2, p.ask(2, terms(BOB, REQUEST)).terms, bytes(64), 1), "not signed"),
+    ("an ask for another peer", lambda p: p.ask(2, terms(CAROL, REQUEST)), "another network or peer"),
+    ("more than was delivered", lambda p: late(p, [m.Mark(1, 6, 0, 500)], 40_060, 500), "more than was delivered"),
+    ("a request never asked", lambda p: late(p, [m.Mark(5, 6, 0, 1)], 2000, 1), "owes nothing"),
+    ("less than it says", lambda p: late(p, [m.Mark(1, 6, 0, 8)], 1, 8), ""),
+    ("no receipt at all", lambda _: m.Tick(b"", (m.Mark(1, 6, 0, 8),)), ""),
+    ("half a signature", lambda _: m.Tick(b"\x93\xc4\x00\xc4\x01x\xc4\x00"), ""),
+]
+
+
+@pytest.mark.parametrize(("say", "reason"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
+async def test_who_breaks_the_protocol_is_cut_off_and_remembered(
+    autojump_clock: MockClock, scene: Scene, say: Callable[[Puppet], m.Message | bytes], reason: str
+) -> None:
+    async with (
+        calling(ALICE, scene.alice, BOB.peer_id) as puppet,
+        calling(CAROL, scene.carol, BOB.peer_id) as honest,
+    ):
+        await begun(puppet)
+        await begun(honest)
+        await gather(puppet, lambda event: isinstance(event, TextDelta))
+        said = say(puppet)
+        if isinstance(said, bytes):
+            await puppet.stream.write(pack(said, limit=m.FRAME) if said[0] != 0xFF else said)
+        else:
+            await puppet.say(said)
+        with pytest.raises((PeerError, EOFError)):
+            await gather(puppet, lambda _: False)
+        [(peer, told)] = scene.bob.violations
+        assert peer == ALICE.peer_id
+        assert not reason or any(part in told for part in reason.split("|")), told
+        assert scene.bob.places.held == 1  # the other peer goes on
+        await gather(honest, lambda event: decoded_tokens(event) > 0)
+    assert (await scene.bob.book.accounts()).earned == 0
+
+
+@pytest.mark.parametrize("network", [b"elsewher"])
+async def test_another_network_is_turned_away(autojump_clock: MockClock, scene: Scene, network: bytes) -> None:
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        with pytest.raises((PeerError, EOFError, AssertionError)):
+            await puppet.greet(network=network)
+    await trio.sleep(1)
+    assert [reason for _, reason in scene.bob.violations] == ["is of another network."]
+
+
+async def test_half_a_frame_and_silence_is_a_violation(autojump_clock: MockClock, scene: Scene) -> None:
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await puppet.stream.write(b"\x00\x00\x01")
+        await trio.sleep(30)
+        assert "did not introduce itself" in scene.bob.violations[0][1]
+
+
+async def test_one_byte_a_second_is_no_introduction(autojump_clock: MockClock, scene: Scene) -> None:
+    async def trickle(puppet: Puppet) -> None:
+        for byte in pack(b"x" * 100, limit=m.FRAME):
+            await puppet.stream.write(bytes([byte]))
+            await trio.sleep(1)
+
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        with pytest.raises(PeerError):
+            await trickle(puppet)
+    assert scene.bob.violations
+
+
+def test_the_prices_are_those_of_the_tests_arithmetic() -> None:
+    assert (PRICES.input_uc, PRICES.output_uc, PRICES.request_uc) == (10, 80, 2000)
+    assert Message(role=Role.USER, parts=(TextPart("x"),)).parts
