@@ -6,9 +6,10 @@ The map (imports point downwards; rooms on one line never import each other):
     node      the composition root: the only place where concrete things are built and nested
     api       HTTP dialects: JSON in, domain out; events in, JSON or SSE out
     gateway   who a client of this API is, and what it may spend
-    mesh      dispatch: run a request's plan on this node or a peer
-    engine    one worker process per model   | models  GGUF files on disk and where they come from | net  libp2p
-    storage   the only door to SQLite        | wire    frames | client  typed client of the local API
+    mesh      who could answer, here or at a peer; asking and serving peers; what they offer
+    engine    one worker process per model   | models  GGUF files on disk and where they come from
+              | net  libp2p, directory, neighbours | ledger  signed receipts, prices
+    storage   the only door to SQLite        | wire    what travels between peers | client  typed client of the local API
               | identity  keys | config  settings | observe  logs and metrics
     events    what an answer is made of
     domain    the nouns                      then errors, one tree

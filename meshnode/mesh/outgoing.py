@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 import trio
 
 from meshnode.domain import GenerationRequest
-from meshnode.errors import InvalidField, MeshnodeError, PeerError
+from meshnode.errors import MeshnodeError, PeerError
 from meshnode.events import Event, Failed, Finished, decoded_tokens, failure
 from meshnode.mesh.greet import Self
 from meshnode.mesh.settle import Bill
@@ -46,10 +46,7 @@ class Draft(NamedTuple):
 
 def draft_of(request: GenerationRequest, offer: Offer, model: ModelOffer, us: Self) -> Draft:
     """The ask for a request of a model that is offered. Raises InvalidField for what cannot travel."""
-    try:
-        body = encode_body(body_of(request))
-    except UnicodeEncodeError:
-        raise InvalidField("the request holds half a surrogate pair, which is no text.", param="messages") from None
+    body = encode_body(body_of(request))
     most = request.stopping.max_tokens
     left_ms = LONGEST_DEADLINE_MS if request.deadline_s is None else round(1000 * request.deadline_s)
     terms = encode(
