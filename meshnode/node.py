@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -27,10 +27,8 @@ from meshnode.api.app import create_app
 from meshnode.api.context import ApiContext, NodeFacts
 from meshnode.api.server import Timing, serve
 from meshnode.config import Settings
-from meshnode.domain import ModelCard, Record
 from meshnode.engine.machine import NO_ENGINE, Machine, look_around
 from meshnode.engine.opening import open_engine
-from meshnode.engine.pipe import EngineInfo
 from meshnode.engine.pool import PoolLimits, open_pool
 from meshnode.engine.process import worker_spawner
 from meshnode.errors import MeshnodeError, ModelNotFound
@@ -50,6 +48,7 @@ from meshnode.net.kademlia import open_directory
 from meshnode.net.psk import read_network_key
 from meshnode.net.swarm import own_addresses
 from meshnode.observe import Metrics
+from meshnode.ready import Ready, ReadyModel, Say, ready_model
 from meshnode.storage.database import Database, open_threaded
 from meshnode.storage.facts import Facts
 from meshnode.storage.home import CONTROL_SOCKET, DATABASE_FILE, lock, prepare
@@ -64,36 +63,6 @@ STOP_GRACE_S = 5.0
 """What clean-up may take after the drain's deadline, before everything is cancelled."""
 HUB_PATIENCE_S = 1.5
 """How long a start waits to learn whether the hub can be reached."""
-
-
-class ReadyModel(Record, frozen=True, kw_only=True):
-    """A model that answers, as loading it found it; ``decode_tps`` is tokens per second."""
-
-    id: str
-    parameters: int
-    context_length: int
-    layers: int
-    gpu_layers: int
-    devices: tuple[str, ...]
-    decode_tps: float
-
-
-class Ready(Record, frozen=True, kw_only=True):
-    """A started node. ``api`` holds base URLs ending in ``/v1``; ``mesh`` and ``notes`` are sentences for its owner."""
-
-    api: tuple[str, ...]
-    models: tuple[ReadyModel, ...]
-    peer_id: str
-    addresses: tuple[str, ...]
-    mesh: str
-    notes: tuple[str, ...] = ()
-
-
-class Say(Record, frozen=True, kw_only=True):
-    """Whom a start talks to: ``ready`` is called once, ``progress`` while the default model is fetched."""
-
-    ready: Callable[[Ready], None]
-    progress: Callable[[PullProgress], None]
 
 
 def run(settings: Settings, *, on_ready: Callable[[Ready], None], on_progress: Callable[[PullProgress], None]) -> int:
@@ -186,6 +155,21 @@ async def _noted(facts: Facts, identity: Identity) -> AsyncIterator[None]:
             await facts.note("node_stopped", {"reason": reason, "uptime_s": uptime})
 
 
+def _open_library(settings: Settings, home: Path, facts: Facts) -> AbstractAsyncContextManager[Library]:
+    """The models on disk, as the settings have it."""
+    return open_library(
+        home,
+        environ=os.environ,
+        user_home=Path.home(),
+        now=time.time,
+        python=sys.executable,
+        default=settings.engine.model,
+        aliases=settings.aliases,
+        hub=settings.hub,
+        note=facts.note,
+    )
+
+
 @asynccontextmanager
 async def _open_parts(
     settings: Settings, home: Path, identity: Identity, database: Database, facts: Facts, stop: trio.Event
@@ -196,17 +180,7 @@ async def _open_parts(
     psk = read_network_key(settings.net.private_network)
     door = Doorkeeper(own_addresses, trio.current_time)
     async with (
-        open_library(
-            home,
-            environ=os.environ,
-            user_home=Path.home(),
-            now=time.time,
-            python=sys.executable,
-            default=settings.engine.model,
-            aliases=settings.aliases,
-            hub=settings.hub,
-            note=facts.note,
-        ) as library,
+        _open_library(settings, home, facts) as library,
         open_pool(
             partial(open_engine, settings.engine, worker_spawner(os.environ), facts.note),
             metrics=metrics,
@@ -363,7 +337,7 @@ class _Node:
                     async for progress in pulling:
                         say.progress(progress)
             card = self._library.resolve(None)
-            models.append(_ready_model(card, await self._pool.load(card)))
+            models.append(ready_model(card, await self._pool.load(card)))
         except ModelNotFound:
             raise
         except MeshnodeError as error:
@@ -377,18 +351,6 @@ class _Node:
         with trio.move_on_after(HUB_PATIENCE_S):
             there = best is not None and await reachable(self._settings.hub)
         notes.append(suggestion(best, self._settings.hub, reachable=there))
-
-
-def _ready_model(card: ModelCard, info: EngineInfo) -> ReadyModel:
-    return ReadyModel(
-        id=card.id,
-        parameters=info.n_params,
-        context_length=info.n_ctx,
-        layers=info.n_layers,
-        gpu_layers=info.gpu_layers,
-        devices=info.used_devices,
-        decode_tps=info.decode_tps,
-    )
 
 
 async def _canary(metrics: Metrics) -> None:

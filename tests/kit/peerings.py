@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -94,13 +94,7 @@ class Town:
         database: Database | None = None,
     ) -> AsyncIterator[Node]:
         """A node that serves ``models`` and joined ``join``."""
-        numbers = itertools.count(1)
-        settings = Settings(
-            home=Path("/nowhere"),
-            net=NetSettings(join=tuple(join), open=is_open, network=network, lan=False),
-            serve=ServeSettings(client_only=client_only),
-            engine=EngineSettings(enabled=not client_only),
-        )
+        settings = _settings(join, client_only=client_only, is_open=is_open, network=network)
         stable, door, draining = Stable(load_s=0.5), Doorkeeper(frozenset, trio.current_time), trio.Event()
         async with (
             open_inline() as own,
@@ -120,10 +114,25 @@ class Town:
                     metrics=metrics,
                     software="test",
                     draining=draining,
-                    entropy=lambda n: (next(numbers) * 0x9E3779B97F4A7C15 % 2**64).to_bytes(8, "big").rjust(n, b"e"),
+                    entropy=_mixed(),
                     chance=lambda: 0.5,
                     wall_clock=lambda: 1_700_000_000 + trio.current_time(),
                 )
             ) as peering,
         ):
             yield Node(host, peering, stable, draining)
+
+
+def _settings(join: Sequence[str], *, client_only: bool, is_open: bool, network: str) -> Settings:
+    return Settings(
+        home=Path("/nowhere"),
+        net=NetSettings(join=tuple(join), open=is_open, network=network, lan=False),
+        serve=ServeSettings(client_only=client_only),
+        engine=EngineSettings(enabled=not client_only),
+    )
+
+
+def _mixed() -> Callable[[int], bytes]:
+    """Bytes that look random, the same in every run."""
+    numbers = itertools.count(1)
+    return lambda n: (next(numbers) * 0x9E3779B97F4A7C15 % 2**64).to_bytes(8, "big").rjust(n, b"e")

@@ -228,8 +228,8 @@ async def test_the_first_failure_ends_all_and_is_kept(autojump_clock: MockClock)
 
 
 async def test_cancelled_from_outside_nothing_failed(autojump_clock: MockClock) -> None:
-    with trio.move_on_after(1):
-        async with trio.open_nursery() as nursery:
-            tasks = Tasks(nursery)
-            tasks.start(trio.sleep_forever)
+    async with trio.open_nursery() as nursery:
+        tasks = Tasks(nursery)
+        tasks.start(trio.sleep_forever)
+        nursery.cancel_scope.cancel()
     assert tasks.failure is None
