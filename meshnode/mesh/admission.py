@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final
@@ -50,6 +51,7 @@ MOST_STOP_CHARACTERS: Final = 256
 MOST_IDS: Final = 256
 MOST_BIASES: Final = 1024
 MOST_TEMPLATE_KWARGS: Final = 16 << 10
+_STRANGE: Final = re.compile(r"[^A-Za-z0-9._:/+=-]")
 _COUNT: Final = 2**31 - 1
 _SEED: Final = 2**64 - 1
 
@@ -175,7 +177,7 @@ def rebuild(body: Body, terms: AskTerms, *, peer: PeerId, service_class: Service
         raise InvalidField("the request's terms leave out its bound of tokens.", param="max_tokens")
     return GenerationRequest(
         **{name: getattr(body, name) for name in FROM_REQUEST},
-        id=RequestId(f"{peer[-8:]}/{terms.request[:64]}"),
+        id=RequestId(f"{peer[-8:]}/{_STRANGE.sub('?', terms.request[:64])}"),
         model=ModelId(terms.model),
         kind=Kind(terms.kind),
         caller=CallerId(f"peer:{peer}"),

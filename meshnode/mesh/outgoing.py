@@ -12,8 +12,8 @@ from typing import Final, NamedTuple, Protocol
 import trio
 
 from meshnode.domain import GenerationRequest
-from meshnode.errors import MeshnodeError, PeerError
-from meshnode.events import Event, Failed, Finished, decoded_tokens, failure
+from meshnode.errors import MeshnodeError, PeerError, ProtocolViolation
+from meshnode.events import Event, Failed, Finished, Heartbeat, Loading, Prefilling, Queued, decoded_tokens, failure
 from meshnode.mesh.greet import Self
 from meshnode.mesh.settle import Bill
 from meshnode.mesh.talk import ACCEPT_S, HANG_S
@@ -28,6 +28,8 @@ CREDIT: Final = 256
 """Tokens a provider may send ahead of this node's reader, per request."""
 LONGEST_DEADLINE_MS: Final = 3_600_000
 _CHARACTERS_PER_TOKEN: Final = 4
+_MOST_HELD: Final = 4 * CREDIT
+_STANDING: Final = (Queued, Loading, Prefilling, Heartbeat)
 
 
 class PeerHung(PeerError):
@@ -114,8 +116,16 @@ class Outgoing:
         self._heard = now
         self.bill.note(event, now)
         if self.left_at is None:
-            self._held.append(self.draft.scrutiny.clean(event))
-            self._news.set()
+            self._hold(self.draft.scrutiny.clean(event))
+
+    def _hold(self, event: Event) -> None:
+        """Keep an event for the reader; of those that only say how things stand the newest is enough."""
+        if self._held and isinstance(event, _STANDING) and type(self._held[-1]) is type(event):
+            self._held.pop()
+        if len(self._held) >= _MOST_HELD:
+            raise ProtocolViolation(f"sent over {_MOST_HELD} events ahead of its reader.")
+        self._held.append(event)
+        self._news.set()
 
     def fail(self, error: MeshnodeError) -> None:
         """The session is over."""

@@ -22,14 +22,16 @@ from meshnode.domain import GenerationRequest, PeerId, ServiceClass
 from meshnode.engine.gate import Gate
 from meshnode.errors import (
     Cancelled,
-    Conflict,
     Draining,
+    InternalFault,
     MeshnodeError,
     Overloaded,
     PaymentRequired,
     ProtocolViolation,
+    RequestError,
+    ServingError,
 )
-from meshnode.events import Event, Failed, Finished, Heartbeat, failure
+from meshnode.events import Event, Failed, Finished, Heartbeat, failure, kind_of
 from meshnode.identity import verify
 from meshnode.ledger.book import Book, ProviderChannel, Totals
 from meshnode.mesh.admission import Places, judge, rebuild, whole
@@ -251,7 +253,7 @@ class _Inbound:
             known = ours(error)
             if known is None:
                 structlog.get_logger().error("serving_failed", peer=self._peer, error=type(error).__name__)
-            closing = failure(known or Conflict("the provider failed inside."))
+            closing = failure(known or InternalFault("the provider failed inside."))
         if incoming.number in self._running:
             self._close(incoming, closing or failure(_cancelled()))
 
@@ -265,7 +267,7 @@ class _Inbound:
                 self._tell(incoming, event)
                 if isinstance(event, Finished):
                     return None
-        return failure(Conflict("the provider's answer ended without an end."))
+        return failure(InternalFault("the provider's answer ended without an end."))
 
     def _tell(self, incoming: _Incoming, event: Event) -> None:
         incoming.told_at = trio.current_time()
@@ -275,6 +277,7 @@ class _Inbound:
         self._talk.tell(incoming.number, event)
 
     def _close(self, incoming: _Incoming, closing: Failed) -> None:
+        closing = outward(closing)
         incoming.tab.take(closing)
         self._leave(incoming)
         self._talk.tell(incoming.number, closing)
@@ -331,6 +334,18 @@ class _Inbound:
 def _refusal(number: int, error: MeshnodeError) -> m.Refuse:
     wait_ms = round(1000 * (error.retry_after_s or 0.0))
     return m.Refuse(number, error.code, str(error)[:500], wait_ms)
+
+
+def outward(failed: Failed) -> Failed:
+    """A failure as a stranger is told of it: what is wrong with its own request in full, of this node the kind only.
+
+    Our own words name files, devices and the last lines of a worker's log.
+    """
+    kind = kind_of(failed.code)
+    if kind is not None and issubclass(kind, RequestError | ProtocolViolation | Cancelled):
+        return failed
+    code = failed.code if kind is not None and issubclass(kind, ServingError) else "server_error"
+    return Failed(code, "the provider could not serve this.", retry_after_s=failed.retry_after_s)
 
 
 def _cancelled() -> Cancelled:

@@ -16,6 +16,7 @@ from meshnode.events import (
     Failed,
     Finished,
     Heartbeat,
+    Prefilling,
     Resumed,
     Started,
     TextDelta,
@@ -152,3 +153,26 @@ async def test_more_than_was_granted_ends_the_session(autojump_clock: MockClock,
 async def test_a_request_that_cannot_travel_is_the_callers_fault(autojump_clock: MockClock, scene: Scene) -> None:
     with pytest.raises(InvalidField, match="Unicode"):
         await scene.whole(prompt("\ud800", model="a"))
+
+
+async def test_a_reader_that_is_slow_finds_only_the_newest_of_what_stands(
+    autojump_clock: MockClock, scene: Scene
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(telling, scene, Started(6), *(Heartbeat() for _ in range(5000)))
+        async with scene.asking() as events:
+            await trio.sleep(5)
+            assert [await anext(events), await anext(events)] == [Started(6), Heartbeat()]
+        nursery.cancel_scope.cancel()
+    assert not scene.alice.violations
+
+
+async def test_events_that_cost_no_credit_are_bounded_too(autojump_clock: MockClock, scene: Scene) -> None:
+    mixed = [event for _ in range(2000) for event in (Prefilling(3, 6), Heartbeat())]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(telling, scene, Started(6), *mixed)
+        async with scene.asking() as events:
+            await trio.sleep(5)
+            got = [event async for event in events]
+    assert len(got) <= 4 * CREDIT + 1
+    assert "ahead of its reader" in scene.alice.violations[0][1]
