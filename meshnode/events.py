@@ -174,6 +174,11 @@ Event = (
     | Failed
 )
 """What an answer is made of. Exactly one ``Finished`` or ``Failed`` closes it."""
+CLOSING: Final = (Finished, Failed)
+"""What closes it, for ``isinstance``: a union would be made anew for every token."""
+
+
+_SPOKEN: Final = (TextDelta, ReasoningDelta)
 
 
 def failure(error: MeshnodeError) -> Failed:
@@ -212,6 +217,6 @@ def error_of(failed: Failed) -> MeshnodeError:
 
 def decoded_tokens(event: Event) -> int:
     """How many tokens of an answer an event took to compute; what reading it gives back as credit."""
-    if isinstance(event, TextDelta | ReasoningDelta):
-        return max(1, len(event.token_ids))
+    if isinstance(event, _SPOKEN):
+        return len(event.token_ids) or 1
     return 1 if isinstance(event, ToolCallDelta) else 0

@@ -55,8 +55,14 @@ def _peer_row(peer: Peer) -> tuple[str, ...]:
         f"{peer.decode_tps:.0f} tok/s" if peer.decode_tps is not None else "",
         f"{peer.first_token_s:.2f} s" if peer.first_token_s is not None else "",
         f"{peer.score:.2f}",
-        f"avoided: {peer.avoided}" if peer.avoided else peer.last_failure,
+        _note(peer),
     )
+
+
+def _note(peer: Peer) -> str:
+    if not peer.avoided:
+        return peer.last_failure
+    return f"avoided: {peer.avoided}" + (f" ({peer.last_failure})" if peer.last_failure else "")
 
 
 def _reached(peer: Peer) -> str:

@@ -24,9 +24,9 @@ from meshnode.engine.gate import Gate, Quota
 from meshnode.engine.pipe import Cancel, Gauge, Grant, Step, Submit
 from meshnode.errors import ProtocolViolation
 from meshnode.events import (
+    CLOSING,
     Event,
     Failed,
-    Finished,
     Loading,
     Prefilling,
     Queued,
@@ -62,11 +62,11 @@ class Delivery:
         """Take one event. Raises ProtocolViolation when far more came than was ever granted."""
         if self.ended:
             return
-        if isinstance(event, Finished | Failed):
+        if isinstance(event, CLOSING):
             self.ended = True
         elif len(self._held) >= 4 * self._window:
             raise ProtocolViolation(f"the engine sent over {4 * self._window} events ahead of its credit.")
-        if self._held and isinstance(event, Queued | Loading | Prefilling) and type(self._held[-1]) is type(event):
+        if self._held and type(self._held[-1]) is type(event) and isinstance(event, Queued | Loading | Prefilling):
             self._held.pop()
         self._held.append(event)
         self._news.set()
@@ -76,7 +76,8 @@ class Delivery:
 
     async def __anext__(self) -> Event:
         """The next event, in order. A reader that waits has read everything."""
-        await trio.lowlevel.checkpoint()
+        if self._held or self.ended:
+            await trio.lowlevel.checkpoint()
         while not self._held:
             if self.ended:
                 raise StopAsyncIteration

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import trio
 
-from meshnode.domain import GenerationRequest, ModelCard, ModelId
+from meshnode.domain import GenerationRequest, ModelCard, ModelId, ServiceClass
 from meshnode.engine.back_off import BackOff
 from meshnode.engine.gate import Gate
 from meshnode.engine.pipe import EngineInfo
 from meshnode.engine.slot import ModelState, OpenEngine, Slot
 from meshnode.errors import Conflict, Draining, MeshnodeError, Overloaded
-from meshnode.events import Event, Failed, Finished, Loading, Queued, failure
+from meshnode.events import CLOSING, Event, Finished, Loading, Queued, failure
 from meshnode.observe import Metrics
 
 _BUSY_RETRY_S = 5.0
@@ -134,10 +134,12 @@ class Pool:
             raise Overloaded(
                 f"{self._queued} requests wait already.", hint="Try again soon.", retry_after_s=_QUEUE_RETRY_S
             )
-        slot = self._slot(card)
+        guest = request.service_class is not ServiceClass.OWNER
+        slot = self._slot(card, guest=guest)
         slot.users += 1
+        slot.guests += guest
         async with AsyncExitStack() as stack:
-            stack.callback(self._left, slot)
+            stack.callback(self._left, slot, guest)
             stream = PoolStream(request, gate, slot, stack, self._count)
             stack.callback(stream.stop_waiting)
             if slot.engine is not None:
@@ -157,8 +159,8 @@ class Pool:
 
     # --- who gets a slot ----------------------------------------------------------------------
 
-    def _slot(self, card: ModelCard, *, again: bool = False) -> Slot:
-        """The model's slot, made if there is none; ``again`` tries a failed one anew."""
+    def _slot(self, card: ModelCard, *, again: bool = False, guest: bool = False) -> Slot:
+        """The model's slot, made if there is none; ``again`` tries a failed one anew, ``guest`` is not the owner."""
         if self._draining:
             raise _draining()
         slot = self._slots.get(card.id)
@@ -169,7 +171,7 @@ class Pool:
             return slot
         if slot is not None and slot.state.state == "failed" and not again:
             raise slot.failed()
-        self._make_room(card)
+        self._make_room(card, guest)
         return self._start(card, slot.state.restarts if slot else 0)
 
     def _start(self, card: ModelCard, restarts: int) -> Slot:
@@ -186,11 +188,15 @@ class Pool:
         self._nursery.start_soon(slot.run, [other.gone for other in self._leaving])
         return slot
 
-    def _make_room(self, card: ModelCard) -> None:
-        """Evict idle models, least recently used first, until one more fits. Raises Overloaded."""
+    def _make_room(self, card: ModelCard, guest: bool) -> None:
+        """Evict idle models, least recently used first, until one more fits; for the owner those that serve guests too.
+
+        Raises Overloaded.
+        """
         occupied = [slot for slot in self._slots.values() if slot.occupied]
         excess = len(occupied) + 1 - self._limits.max_loaded
-        idle = sorted((slot for slot in occupied if not slot.users), key=lambda slot: slot.used_at)
+        free = [slot for slot in occupied if not slot.users or (not guest and slot.users == slot.guests)]
+        idle = sorted(free, key=lambda slot: (slot.users > 0, slot.used_at))
         if len(idle) < excess:
             busy = ", ".join(slot.card.id for slot in occupied if slot.users)
             raise Overloaded(
@@ -199,6 +205,9 @@ class Pool:
                 retry_after_s=_BUSY_RETRY_S,
             )
         for slot in idle[: max(0, excess)]:
+            if slot.users:
+                gone = Draining("the model made room for its owner's.", hint="Try again later.")
+                slot.end(failure(gone))
             self._evict(slot)
 
     def _evict(self, slot: Slot) -> None:
@@ -207,8 +216,9 @@ class Pool:
 
     # --- bookkeeping --------------------------------------------------------------------------
 
-    def _left(self, slot: Slot) -> None:
+    def _left(self, slot: Slot, guest: bool) -> None:
         slot.users -= 1
+        slot.guests -= guest
         slot.used_at = trio.current_time()
 
     def _count(self, change: int) -> None:
@@ -246,9 +256,9 @@ class PoolStream:
         if self._ended:
             raise StopAsyncIteration
         event = await self._next()
-        if not isinstance(event, Loading | Queued):
+        if self._waiting and not isinstance(event, Loading | Queued):
             self.stop_waiting()
-        self._ended = isinstance(event, Finished | Failed)
+        self._ended = isinstance(event, CLOSING)
         if isinstance(event, Finished):
             self._slot.finished()
         return event

@@ -69,6 +69,8 @@ class Slot:
         self.card = card
         self.users = 0
         """Callers that hold or await the engine; a slot with users is not evicted."""
+        self.guests = 0
+        """Those of them that are not the owner's: when the owner needs the room, they do not keep it."""
         self.used_at = trio.current_time()
         self.ending: Failed | None = None
         """What callers that wait for the engine are to be told; set once there will be none."""

@@ -46,6 +46,8 @@ MOST_UNSIGNED_UC: Final = 10_000_000_000
 Ten thousand credits are more than is delivered between two countersignatures. It only bounds how wrong the figures can
 get that our owner is shown: such a receipt can bind nobody but the consumer that signed it.
 """
+NEW_UNSIGNED: Final = 2
+"""Channels unknown and never signed by us that are taken up each time a session opens: making them costs nothing."""
 _LAST_DAY: Final = (1 << 32) - 1
 
 Checked = tuple[SignedReceipt, Receipt]
@@ -129,9 +131,14 @@ class Book:
         shown.sort(key=lambda each: not each[0].confirmed)
 
         def adopt(connection: Connection) -> None:
+            unsigned = [receipt.chan for signed, receipt in shown if not signed.confirmed]
+            unknown = [chan for chan in unsigned if rows.find(connection, pair, chan) is None]
+            new = unknown[-NEW_UNSIGNED:]  # the latest, the channel in use among them: its next tick adds to it
             for signed, receipt in shown:
-                _believe(rows.find(connection, pair, receipt.chan), signed, receipt)
-                rows.store(connection, "provider", signed, receipt, peer)
+                row = rows.find(connection, pair, receipt.chan)
+                _believe(row, signed, receipt)
+                if row is not None or signed.confirmed or receipt.chan in new:
+                    rows.store(connection, "provider", signed, receipt, peer)
             rows.met(connection, pair, peer)
 
         await self._signer.database.write(adopt)

@@ -23,16 +23,17 @@ from meshnode.errors import (
     InternalFault,
     MeshnodeError,
     Overloaded,
+    PeerError,
     ProtocolViolation,
     StreamReset,
 )
 from meshnode.events import Event
 from meshnode.ledger.book import Book, ConsumerChannel, Totals
-from meshnode.mesh.asker import PeerRefused
+from meshnode.mesh.asker import PeerHung, PeerRefused
 from meshnode.mesh.greet import Self, greet
-from meshnode.mesh.outgoing import CREDIT, Draft, Outgoing, PeerHung, draft_of
+from meshnode.mesh.outgoing import CREDIT, Draft, Outgoing, draft_of
 from meshnode.mesh.settle import TICK_S, Bill
-from meshnode.mesh.talk import HANG_S, Talk, Tasks
+from meshnode.mesh.talk import Talk, Tasks
 from meshnode.net.transport import Stream, Transport
 from meshnode.wire import messages as m
 from meshnode.wire.offer import ModelOffer, Offer
@@ -40,8 +41,10 @@ from meshnode.wire.receipt import decode_signed, encode_signed
 from meshnode.wire.session import Bounds, Role, Session
 
 _PACE_S: Final = 0.05
+_MOST_CONFIRMING: Final = 256  # countersignatures that wait for the disk; a provider sends them in bursts
 _OPEN_S: Final = 15.0
-_CLOSE_S: Final = HANG_S
+_AT_ONCE: Final = 64 << 10
+"""Bytes of a body that is sent as soon as it may be; larger ones wait until others have spoken."""
 
 
 class Desk(NamedTuple):
@@ -68,6 +71,10 @@ class Asking:
         self._desk = desk
         self._nursery = nursery
         self._sessions: dict[PeerId, _Outbound] = {}
+
+    def talks(self, peer: PeerId) -> bool:
+        """Whether a session with ``peer`` is open."""
+        return peer in self._sessions
 
     @asynccontextmanager
     async def ask(
@@ -118,7 +125,8 @@ class _Outbound:
         self._tasks: Tasks | None = None
         self._ready = trio.Event()
         self._owing = trio.Event()
-        self._receipts = trio.open_memory_channel[m.Countersigned](16)
+        self._moved = trio.Event()
+        self._receipts = trio.open_memory_channel[m.Countersigned](_MOST_CONFIRMING)
         self._ended: MeshnodeError | None = None
 
     @property
@@ -137,12 +145,13 @@ class _Outbound:
     def begin(self, draft: Draft) -> Outgoing:
         """Ask. Raises Overloaded when the peer lets this node open no more requests."""
         assert self._talk is not None, "ready() comes first"
-        if self._talk.session.requests >= self._max_open:
+        if len(self._requests) >= self._max_open:  # those not yet on the wire count too
             raise Overloaded(f"{self._max_open} requests to this peer are open.", retry_after_s=1.0)
         self._last += 1
         outgoing = Outgoing(self._last, draft, self)
         self._requests[outgoing.number] = outgoing
         self._bills[outgoing.number] = outgoing.bill
+        self._moved.set()
         self._talk.say(m.Ask(outgoing.number, draft.terms, draft.signature, CREDIT))
         return outgoing
 
@@ -150,6 +159,7 @@ class _Outbound:
         """Its reader is gone: the provider is told to stop, and what came is still paid for."""
         if outgoing.number in self._requests and not outgoing.bill.closed and self._talk is not None:
             outgoing.left_at = trio.current_time()
+            self._moved.set()
             self._talk.say(m.Cancel(outgoing.number))
         self._owing.set()
 
@@ -229,7 +239,7 @@ class _Outbound:
                     if not outgoing.bill.closed:
                         outgoing.alive(now)
             case m.Countersigned():
-                with contextlib.suppress(trio.WouldBlock):  # a newer one says the same and more
+                with contextlib.suppress(trio.WouldBlock):  # the provider shows it again when a session opens
                     self._receipts[0].send_nowait(message)
             case m.Bye():
                 raise StreamReset(f"{self.peer} said good-bye: {message.code}.")
@@ -238,18 +248,27 @@ class _Outbound:
 
     def _event(self, number: int, event: Event, now: float) -> None:
         outgoing = self._requests[number]
-        outgoing.put(event, now)
+        try:
+            outgoing.put(event, now)
+        except ProtocolViolation:
+            raise
+        except PeerError as error:  # no answer, but nothing that only a liar would send
+            outgoing.fail(error)
+            self.leave(outgoing)
+            return
         due = outgoing.bill.due_at()
         if due is not None and (due <= now or due == now + TICK_S):  # at once, or the wait for the others begins
             self._owing.set()
         if outgoing.bill.closed:
             del self._requests[number]
+            if not outgoing.bill.owes:
+                self._bills.pop(number, None)
 
     def _accepted(self, message: m.Accept, now: float) -> None:
         outgoing = self._requests[message.number]
         outgoing.answered(message, now)
         if outgoing.left_at is None and self._tasks is not None and self._talk is not None:
-            if len(outgoing.draft.body) <= m.BODY_PART:
+            if len(outgoing.draft.body) <= _AT_ONCE:
                 self._talk.say(m.Body(outgoing.number, outgoing.draft.body, last=True))
             else:
                 self._tasks.start(self._send_body, outgoing, self._talk)
@@ -265,13 +284,13 @@ class _Outbound:
             talk.say(m.Body(number, part, last=start + len(part) == len(body)))
 
     async def _watch(self) -> None:
-        """A provider that does not close what was cancelled has hung."""
+        """Look after requests whose provider gives no sign, or does not close what was cancelled."""
         while True:
-            await trio.sleep(_CLOSE_S / 2)
+            self._moved = trio.Event()
             now = trio.current_time()
-            late = [o for o in self._requests.values() if o.left_at is not None and now - o.left_at > _CLOSE_S]
-            if late:
-                raise ProtocolViolation("did not close a request that was cancelled.")
+            again = min((outgoing.look(now) for outgoing in self._requests.values()), default=math.inf)
+            with trio.move_on_at(again):
+                await self._moved.wait()
 
     # --- paying -------------------------------------------------------------------------------
 

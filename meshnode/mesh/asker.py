@@ -25,6 +25,10 @@ class PeerRefused(PeerError):
         self.alternates = tuple(PeerId(peer) for peer in refuse.alternates)
 
 
+class PeerHung(PeerError):
+    """A peer owes us something and gave no sign. It may sleep, or be far away: no fault of its, and no violation."""
+
+
 class Asker(Protocol):
     """Asks peers; :class:`meshnode.mesh.ask.Asking` is one."""
 

@@ -92,6 +92,8 @@ class MeshCourse:
         self._asked: Candidate | None = None
         self._peers: set[str] = set()
         self._own_died = False
+        self._accused: MeshnodeError | None = None
+        self._accuser: PeerId | None = None
         self._reasons: list[str] = []
         self._errors: list[MeshnodeError] = []
         first = planned.candidates[0] if planned.candidates else None
@@ -120,7 +122,10 @@ class MeshCourse:
         raise self._ending()
 
     def lost(self, error: MeshnodeError, *, spoke: bool) -> MeshnodeError | None:
-        """See the protocol. An error of the request itself goes to the caller, unless a longer context may mend it."""
+        """See the protocol. An error of the request itself goes to the caller once two say so, or there is no other.
+
+        One for its length is worth asking those with a longer context.
+        """
         candidate = self._asked
         assert candidate is not None, "next() comes first"
         remote = candidate.kind == "peer"
@@ -132,7 +137,9 @@ class MeshCourse:
         if isinstance(meaning, ContextLengthExceeded):
             self._waiting = deque(c for c in self._waiting if not 0 < c.context <= candidate.context)
         if isinstance(meaning, CALLERS) and not (isinstance(meaning, ContextLengthExceeded) and self._waiting):
-            return meaning
+            if not remote or self._accused is not None or not self._waiting:
+                return meaning
+            self._accused, self._accuser = meaning, PeerId(candidate.node)  # one peer's word: another is asked
         self._reasons.append(_reason(candidate, error, meaning))
         self._errors.append(meaning)
         if isinstance(error, PeerRefused):
@@ -149,7 +156,10 @@ class MeshCourse:
             self._health.failed(PeerId(self._asked.node), DeadlineExceeded.code, reason)
 
     def done(self, speed: Speed) -> None:
-        """A peer has answered."""
+        """A peer has answered; who called the request wrong before was wrong."""
+        if self._accuser is not None and self._asked is not None and self._asked.node != self._accuser:
+            reason = "it called a request wrong that another peer answered"
+            self._health.failed(self._accuser, PeerError.code, reason)
         if self._asked is not None and self._asked.kind == "peer":
             self._health.succeeded(PeerId(self._asked.node), speed.first_token_s, speed.decode_tps)
 
@@ -187,6 +197,8 @@ class MeshCourse:
 
     def _ending(self) -> MeshnodeError:
         """What the caller is told when nobody is left."""
+        if self._accused is not None:
+            return self._accused
         if not self._errors and not self._reasons:
             return refusal(self._request, self._model, self._rejected)
         alone = len(self._errors) == len(self._reasons) and len(set(map(type, self._errors))) == 1

@@ -18,8 +18,10 @@ from meshnode.domain import PeerId
 from meshnode.errors import ConfigError, MeshnodeError
 from meshnode.mesh.announce import Announcer
 from meshnode.mesh.offers import OfferBook
+from meshnode.mesh.prune import prune
 from meshnode.mesh.resolve import Catalogue
 from meshnode.models.names import split_name
+from meshnode.net.addressbook import whereabouts
 from meshnode.net.directory import CATALOGUE, Directory, Hint
 from meshnode.net.join import keep_connected
 from meshnode.net.transport import Transport, parse_dial
@@ -45,6 +47,8 @@ ROUNDS: Final = 8
 PER_ROUND: Final = 16
 SEEKING: Final = 16
 """Models sought at the same time; a request for one more is not helped."""
+FIRST_PEER_S: Final = 3.0
+"""How long a request waits for the first peer of a node that joined somebody."""
 VAIN_S: Final = 3.0
 """A model that was sought in vain is not sought again sooner."""
 
@@ -71,10 +75,13 @@ class Discovery:
         remember: Remember,
         remembered: Sequence[Hint] = (),
         found: AsyncIterable[str] | None = None,
+        belongs: Callable[[], bool] = lambda: True,
+        talking: Callable[[PeerId], bool] = lambda peer: False,
     ) -> None:
         """``remembered`` are peers of earlier runs, newest first; ``found`` gives whole addresses on the same link.
 
-        ``remember`` gets every peer that was reached and offers models; ``chance`` draws from 0..1.
+        ``remember`` gets every peer that was reached and offers models; ``chance`` draws from 0..1. As long as this
+        node ``belongs`` to no mesh nobody is looked for. Who is ``talking`` with it is not parted with.
         """
         self._transport = transport
         self._directory = directory
@@ -84,6 +91,8 @@ class Discovery:
         self._remember = remember
         self._remembered = tuple(remembered[:REMEMBERED])
         self._found = found
+        self._belongs = belongs
+        self._talking = talking
         self._joined: dict[str, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
         self._held: dict[PeerId, None] = {}  # a set that keeps its order
@@ -104,9 +113,9 @@ class Discovery:
         """Stay connected to a peer that the owner named, from now on. Raises ConfigError for what is no address."""
         parse_dial(address)
         if address not in self._joined:
-            self._joined[address] = trio.CancelScope()
+            scope = self._joined[address] = trio.CancelScope()
             if self._nursery is not None:
-                self._nursery.start_soon(self._keep, address)
+                self._nursery.start_soon(self._keep, address, scope)
 
     def let_go(self) -> None:
         """Hold no named peer any longer; connections that are there stay."""
@@ -119,17 +128,18 @@ class Discovery:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
-                for address in self._joined:
-                    nursery.start_soon(self._keep, address)
+                for address, scope in self._joined.items():
+                    nursery.start_soon(self._keep, address, scope)
                 nursery.start_soon(self._revisit)
                 nursery.start_soon(self._meet_neighbours)
                 nursery.start_soon(self._publish)
+                nursery.start_soon(prune, self._transport, self._is_useful, self._is_needed)
                 await self._browse()
             finally:
                 self._nursery = None
 
-    async def _keep(self, address: str) -> None:
-        with self._joined[address]:
+    async def _keep(self, address: str, scope: trio.CancelScope) -> None:
+        with scope:
             await keep_connected(self._transport, [address], self._chance)
 
     async def _revisit(self) -> None:
@@ -214,6 +224,8 @@ class Discovery:
 
     async def _seek(self, name: str) -> None:
         try:
+            if self._joined and not self._transport.peers:
+                await self._have_company()
             await self._look_up(name, lambda: self._offered(name), self._urgent)
         finally:
             self._seeking.discard(name)
@@ -221,12 +233,19 @@ class Discovery:
                 self._vain.note(name, trio.current_time() + VAIN_S)
             self._stir()
 
+    async def _have_company(self) -> None:
+        """This node has just started: wait a moment for the first whom it joined, and for what that one tells."""
+        with trio.move_on_after(FIRST_PEER_S):
+            await self._transport.wait_change(frozenset())
+            while not self._book.offers(trio.current_time()):
+                await self._changed.wait()
+
     # --- looking up and meeting ---------------------------------------------------------------
 
     async def _look_up(self, name: str, enough: Callable[[], bool], dials: trio.Semaphore) -> None:
         """Meet those who may serve ``name``, in rounds that pass over whom earlier ones found wanting."""
         tried: set[PeerId] = set()
-        for _ in range(ROUNDS):
+        for _ in range(ROUNDS if self._belongs() else 0):
             besides = tried | self._wanting.at(trio.current_time())
             hints = [hint for hint in await self._directory.find(name, besides=besides) if hint.peer not in besides]
             hints.sort(key=lambda hint: (hint.peer not in self._transport.peers, self._chance()))
@@ -283,8 +302,7 @@ class Discovery:
         self._held = {peer: None for peer in self._held if peer in self._transport.peers}
         if len(self._held) < most:
             return True
-        named = {parse_dial(address)[1] for address in self._joined}
-        useless = [peer for peer in self._held if peer not in named and not self._is_useful(peer)]
+        useless = [peer for peer in self._held if not self._is_needed(peer) and not self._is_useful(peer)]
         if not useless:
             return False
         self._held.pop(useless[0])
@@ -299,9 +317,8 @@ class Discovery:
 
     async def _note(self, peer: PeerId) -> None:
         """Have a useful peer remembered: where it was reached, and where it says that it is."""
-        link, offer = self._transport.link(peer), self._book.offer(peer, trio.current_time())
-        reached = (f"{link.address}/p2p/{peer}",) if link is not None and link.outbound else ()
-        addresses = tuple(dict.fromkeys((*reached, *(offer.addresses if offer is not None else ()))))
+        offer = self._book.offer(peer, trio.current_time())
+        addresses = whereabouts(self._transport, peer, offer.addresses if offer is not None else ())
         try:
             if addresses:
                 await self._remember(peer, addresses)
@@ -309,6 +326,9 @@ class Discovery:
             log.warning("peer_not_remembered", peer=peer, reason=error.code)
 
     # --- what is known ------------------------------------------------------------------------
+
+    def _is_needed(self, peer: PeerId) -> bool:
+        return self._talking(peer) or any(parse_dial(address)[1] == peer for address in self._joined)
 
     def _is_useful(self, peer: PeerId) -> bool:
         offer = self._book.offer(peer, trio.current_time())

@@ -20,6 +20,7 @@ import trio
 from meshnode.domain import FIRST_TOKEN_S, GenerationRequest
 from meshnode.errors import DeadlineExceeded, InternalFault, MeshnodeError
 from meshnode.events import (
+    CLOSING,
     Event,
     Failed,
     Finished,
@@ -125,18 +126,19 @@ class Failover:
         self._measure.observe(event)
         if isinstance(event, Finished):
             self._course.done(self._pace.speed)
-        if isinstance(event, Finished | Failed):
+        if isinstance(event, CLOSING):
             await self.leave()
         return event
 
     # --- the deadline -------------------------------------------------------------------------
 
     async def _next_in_time(self) -> Event:
-        try:
-            with trio.fail_at(self._deadline()):
-                return await self._next()
-        except trio.TooSlowError:
-            return failure(self._too_late())
+        deadline = self._deadline()
+        if deadline == math.inf:
+            return await self._next()
+        with trio.CancelScope(deadline=deadline):  # in place of fail_at: this is done for every token
+            return await self._next()
+        return failure(self._too_late())
 
     def _deadline(self) -> float:
         """When to give up: the caller's bound on the whole answer, else ours on its first token."""

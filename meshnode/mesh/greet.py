@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 import trio
 
 from meshnode.domain import PeerId
-from meshnode.errors import ProtocolViolation
+from meshnode.errors import PeerError, ProtocolViolation, StreamReset
 from meshnode.identity import Identity, of_small_order, verify
+from meshnode.mesh.asker import PeerHung
 from meshnode.mesh.talk import Talk
 from meshnode.wire import messages as m
 from meshnode.wire.receipt import SignedReceipt, decode_signed, encode_signed
@@ -47,32 +48,31 @@ async def greet(talk: Talk, us: Self, newest: Callable[[bytes], Awaitable[Sequen
     """Introduce ourselves on a fresh stream, whose writing task must be running.
 
     ``newest`` gives our receipts of the channels with a ledger key. Raises ProtocolViolation (another network, an
-    unknown version, a proof that is none, silence) and what the stream raises.
+    unknown version, a proof that is none), PeerHung, StreamReset for a good-bye, and what the stream raises.
     """
-    try:
-        with trio.fail_after(PATIENCE_S):
-            return await _greet(talk, us, newest)
-    except trio.TooSlowError:
-        raise ProtocolViolation(f"did not introduce itself within {PATIENCE_S:g} s.") from None
-
-
-async def _greet(talk: Talk, us: Self, newest: Callable[[bytes], Awaitable[Sequence[SignedReceipt]]]) -> Greeted:
     nonce = us.entropy(_NONCE_BYTES)
     talk.say(m.Hello(m.VERSION, us.network, us.identity.ledger_public, nonce, us.software[:64], us.max_open))
-    hello = await talk.hear()
+    hello = await _heard(talk)
     if not isinstance(hello, m.Hello):
-        raise ProtocolViolation(_farewell(hello))
+        raise _farewell(hello)
     _check(hello, us)
     ours = await newest(hello.ledger)
     bonds = _bonds(talk, us, nonce, hello)
     held = tuple(encode_signed(receipt) for receipt in ours[: m.RECEIPTS_IN_PROOF])
     talk.say(m.Proof(us.identity.sign_for_ledger(bonds[0]), held))
-    proof = await talk.hear()
+    proof = await _heard(talk)
     if not isinstance(proof, m.Proof):
-        raise ProtocolViolation(_farewell(proof))
+        raise _farewell(proof)
     if not verify(hello.ledger, proof.signature, bonds[1]):
         raise ProtocolViolation("did not prove its ledger key.")
     return Greeted(hello.ledger, tuple(decode_signed(data) for data in proof.newest), hello.max_open)
+
+
+async def _heard(talk: Talk) -> m.Message:
+    """The next message, in time; our own disk is not waited for in it."""
+    with trio.move_on_after(PATIENCE_S):
+        return await talk.hear()
+    raise PeerHung(f"did not introduce itself within {PATIENCE_S:g} s.")
 
 
 def _check(hello: m.Hello, us: Self) -> None:
@@ -101,11 +101,11 @@ def _bonds(talk: Talk, us: Self, nonce: bytes, hello: m.Hello) -> tuple[bytes, b
     return bond(us.identity.ledger_public), bond(hello.ledger)
 
 
-def _farewell(message: m.Message) -> str:
+def _farewell(message: m.Message) -> PeerError:
     """Why a message that is no greeting ends the session."""
     if isinstance(message, m.Bye):
-        return f"said good-bye: {message.code}."
-    return "did not introduce itself."
+        return StreamReset(f"said good-bye: {message.code}.")
+    return ProtocolViolation("did not introduce itself.")
 
 
 def short(peer: PeerId) -> str:

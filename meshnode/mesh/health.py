@@ -23,6 +23,8 @@ TRIAL_S: Final = 30.0
 MOST_PEERS: Final = 4096
 """Peers remembered; the one that was asked longest ago is forgotten first, unless it is banned."""
 LONGEST_REASON: Final = 120
+SHOWN: Final = 16
+"""Banned peers that an owner is shown."""
 _WEIGHT: Final = 0.2
 """Of the newest observation in the moving averages."""
 
@@ -143,6 +145,11 @@ class Health:
         """Whether ``peer`` broke the protocol so lately that nothing is to be had to do with it."""
         circuit = self._peers.get(peer)
         return circuit is not None and now < circuit.banned_until
+
+    def shunned(self, now: float) -> frozenset[PeerId]:
+        """Who is banned; of many the latest :data:`SHOWN`, for a stranger can be as many as he likes."""
+        banned = [peer for peer, circuit in self._peers.items() if now < circuit.banned_until]
+        return frozenset(banned[-SHOWN:])
 
     def record(self, peer: PeerId) -> History:
         """How ``peer`` did."""

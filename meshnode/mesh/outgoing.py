@@ -12,8 +12,9 @@ from typing import Final, NamedTuple, Protocol
 import trio
 
 from meshnode.domain import GenerationRequest
-from meshnode.errors import MeshnodeError, PeerError, ProtocolViolation
-from meshnode.events import Event, Failed, Finished, Heartbeat, Loading, Prefilling, Queued, decoded_tokens, failure
+from meshnode.errors import MeshnodeError, ProtocolViolation
+from meshnode.events import CLOSING, Event, Heartbeat, Loading, Prefilling, Queued, decoded_tokens, failure
+from meshnode.mesh.asker import PeerHung
 from meshnode.mesh.greet import Self
 from meshnode.mesh.settle import Bill
 from meshnode.mesh.talk import ACCEPT_S, HANG_S
@@ -28,12 +29,11 @@ CREDIT: Final = 256
 """Tokens a provider may send ahead of this node's reader, per request."""
 LONGEST_DEADLINE_MS: Final = 3_600_000
 _CHARACTERS_PER_TOKEN: Final = 4
+_LOOK_S: Final = 1.0
+PROGRESS_S: Final = 120.0
+"""How long an answer that has begun may stand still, whatever signs of life its provider gives."""
 _MOST_HELD: Final = 4 * CREDIT
 _STANDING: Final = (Queued, Loading, Prefilling, Heartbeat)
-
-
-class PeerHung(PeerError):
-    """A peer owes an answer and gave no sign."""
 
 
 class Draft(NamedTuple):
@@ -93,7 +93,8 @@ class Outgoing:
         self._session = session
         self._held: deque[Event] = deque()
         self._news = trio.Event()
-        self._heard = trio.current_time()
+        self._heard = self._further = trio.current_time()
+        self._spoke = False
         self._answered: m.Accept | MeshnodeError | None = None
         self._closed = False
         self._read = 0
@@ -110,11 +111,29 @@ class Outgoing:
         """The provider gave a sign."""
         self._heard = now
 
+    def look(self, now: float) -> float:
+        """Wake a reader that has waited too long for a sign; gives when to look again.
+
+        The session looks for all its requests: a timer for each wait would be one for each token. Raises PeerHung when
+        the reader left and the provider does not close the request.
+        """
+        if self.left_at is not None:
+            if now >= self.left_at + HANG_S:
+                raise PeerHung("did not close a request that was cancelled.")
+            return self.left_at + HANG_S
+        if now < (until := self._until):
+            return until
+        self._news.set()
+        return now + _LOOK_S
+
     def put(self, event: Event, now: float) -> None:
-        """Take an event. Raises ProtocolViolation for what no honest provider sends."""
+        """Take an event. Raises ProtocolViolation for what no honest provider sends, or a plain PeerError."""
         self.draft.scrutiny.check(event)
         self._heard = now
         self.bill.note(event, now)
+        if not isinstance(event, Heartbeat):
+            self._further = now
+            self._spoke = self._spoke or decoded_tokens(event) > 0
         if self.left_at is None:
             self._hold(self.draft.scrutiny.clean(event))
 
@@ -148,7 +167,8 @@ class Outgoing:
 
     async def __anext__(self) -> Event:
         """The next event; ends after ``Finished`` or ``Failed``. A hung provider is a ``Failed``."""
-        await trio.lowlevel.checkpoint()
+        if self._held or self._closed:
+            await trio.lowlevel.checkpoint()
         if self._closed:
             raise StopAsyncIteration
         try:
@@ -157,19 +177,24 @@ class Outgoing:
         except PeerHung as error:
             self._held.append(failure(error))
         event = self._held.popleft()
-        self._closed = isinstance(event, Finished | Failed)
+        if not isinstance(event, Heartbeat):
+            self._further = trio.current_time()  # what it reads late came in time
+        self._closed = isinstance(event, CLOSING)
         self._give_back(decoded_tokens(event))
         return event
 
     async def _wait(self) -> None:
-        """Until there is news. Raises PeerHung when there is no sign of life for too long."""
-        patience = HANG_S if isinstance(self._answered, m.Accept) else ACCEPT_S
+        """Until there may be news. Raises PeerHung when there was no sign of life for too long."""
+        if trio.current_time() >= self._until:
+            raise PeerHung("gave no sign, or got no further, for too long.", hint="Try again.")
         self._news = trio.Event()
-        while not self._news.is_set():
-            with trio.move_on_at(self._heard + patience):
-                await self._news.wait()
-            if not self._news.is_set() and trio.current_time() >= self._heard + patience:
-                raise PeerHung(f"gave no sign for {patience:g} s.", hint="Try again.")
+        await self._news.wait()
+
+    @property
+    def _until(self) -> float:
+        """How long a reader waits: for a sign of life, and once something was said for more of it."""
+        signs = self._heard + (HANG_S if isinstance(self._answered, m.Accept) else ACCEPT_S)
+        return min(signs, self._further + PROGRESS_S) if self._spoke else signs
 
     def _give_back(self, tokens: int) -> None:
         self._read += tokens

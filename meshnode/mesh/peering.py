@@ -8,15 +8,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Final, NamedTuple
 
 import trio
 
 from meshnode.config import Settings
-from meshnode.domain import ModelCard, ModelId, PeerId
+from meshnode.domain import GenerationRequest, ModelCard, ModelId, PeerId
 from meshnode.engine.pool import Pool
+from meshnode.errors import Unreachable
 from meshnode.identity import Identity, network_tag, public_key_of, verify
 from meshnode.ledger.accounts import CreditsView
 from meshnode.ledger.book import Book
@@ -33,7 +35,7 @@ from meshnode.mesh.local import LocalDispatcher
 from meshnode.mesh.offers import OfferBook
 from meshnode.mesh.remember import Remembered
 from meshnode.mesh.resolve import Resolver
-from meshnode.mesh.serve import Kitchen, Provider
+from meshnode.mesh.serve import Kitchen, Provider, here
 from meshnode.mesh.shown import mesh_models, peer_view
 from meshnode.mesh.tidings import Tidings
 from meshnode.mesh.view import MeshModel, PeerView, ServedView
@@ -51,13 +53,16 @@ LONGEST_CONTEXT: Final = 32768
 FEWEST_OPEN: Final = 64
 """Requests that a peer may have open at least; how many of them run is another question."""
 DRAIN_S: Final = 2.0
+ACQUAINTED_S: Final = 3.0
+"""How long a peer that is joined may take to tell what it offers, before it is believed to be of this network."""
 NEIGHBOURS: Final = 64
 
 
 class World(NamedTuple):
     """What the mesh is built on. ``psk`` is the private network's key, ``entropy`` gives random bytes.
 
-    ``draining`` is set when the node stops; ``wall_clock`` gives seconds since 1970, ``chance`` draws from 0..1.
+    ``draining`` is set when the node stops; ``wall_clock`` gives seconds since 1970, ``chance`` draws from 0..1;
+    ``aside`` runs what would keep everybody waiting.
     """
 
     settings: Settings
@@ -75,6 +80,7 @@ class World(NamedTuple):
     entropy: Callable[[int], bytes]
     chance: Callable[[], float]
     wall_clock: Callable[[], float]
+    aside: Callable[[Callable[[], GenerationRequest]], Awaitable[GenerationRequest]] = here
 
 
 @asynccontextmanager
@@ -122,6 +128,12 @@ class _Parts:
             world.entropy,
         )
         self.announcer = self._announcer()
+        self.news = trio.Event()
+        self.offers.listen(self._stir)
+
+    def _stir(self) -> None:
+        self.news.set()
+        self.news = trio.Event()
 
     def _announcer(self) -> Announcer:
         world = self.world
@@ -153,7 +165,9 @@ class _Parts:
         world, serve = self.world, self.world.settings.serve
         local = LocalDispatcher(world.library, world.pool, world.metrics, node=world.identity.peer_id)
         places = Places(Limits(per_peer=serve.per_peer, requests=serve.requests))
-        return Provider(Kitchen(self.us, local, lambda: self.announcer.offer, self.book, places, self.violated))
+        return Provider(
+            Kitchen(self.us, local, lambda: self.announcer.offer, self.book, places, self.violated, world.aside)
+        )
 
     def violated(self, peer: PeerId, reason: str) -> None:
         """A peer broke a protocol: it is let be for a while."""
@@ -172,6 +186,7 @@ class Peering:
         self._world = world
         self._joined = list(joined)
         self._belongs = trio.Event()
+        self._looking = trio.CancelScope()
         self._provider = parts.provider()
         send, neighbours = trio.open_memory_channel[str](NEIGHBOURS)
         self._neighbours = send
@@ -193,6 +208,8 @@ class Peering:
             remember=parts.remembered.saw,
             remembered=seen if self._member() else (),
             found=neighbours,
+            belongs=self._member,
+            talking=lambda peer: asking.talks(peer) or self._provider.talks(peer),
         )
         for address in (*world.settings.net.join, *joined):
             self._discovery.hold(address)
@@ -237,15 +254,14 @@ class Peering:
             await self._provider.quiet()
 
     async def _meet_neighbours(self) -> None:
-        """Look around on the local network, once this node belongs to a mesh."""
-        if not self._world.settings.net.lan:
-            return
-        await self._belongs.wait()
+        """Look around on the local network, as long as this node belongs to a mesh."""
         transport, tag = self._world.transport, self._parts.network.hex()
-        async with open_lan(transport.peer_id, transport.addresses, tag) as lan:
-            async for address in lan.found:
-                if self._member():
-                    await self._neighbours.send(address)
+        while self._world.settings.net.lan:
+            await self._belongs.wait()
+            with trio.CancelScope() as self._looking:
+                async with open_lan(transport.peer_id, transport.addresses, tag) as lan:
+                    async for address in lan.found:
+                        await self._neighbours.send(address)
 
     # --- membership ---------------------------------------------------------------------------
 
@@ -268,11 +284,25 @@ class Peering:
         """Connect, now and at each start. Raises ConfigError, Unreachable, or what the database raises."""
         parse_dial(address)
         peer = await self._world.transport.connect(address)
+        await self._make_acquaintance(peer)
         await self._parts.remembered.add(address)
         self._joined.append(address)
         self._discovery.hold(address)
         self._admit()
         return peer
+
+    async def _make_acquaintance(self, peer: PeerId) -> None:
+        """Hear what a peer offers, which only one of this network tells. Raises Unreachable when it is lost instead."""
+        transport, parts = self._world.transport, self._parts
+        with trio.move_on_after(ACQUAINTED_S):
+            while peer in (now := transport.peers) and parts.offers.offer(peer, trio.current_time()) is None:
+                news = parts.news
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_first, nursery.cancel_scope, partial(transport.wait_change, now))
+                    nursery.start_soon(_first, nursery.cancel_scope, news.wait)
+        if peer not in transport.peers:
+            why = parts.health.record(peer).last_failure or "it hung up"
+            raise Unreachable(f"{peer} was reached, and lost at once ({why}).", hint="Is it of the same --network?")
 
     async def leave(self) -> int:
         """Forget every address joined or remembered; gives how many. What the configuration joins stays."""
@@ -283,14 +313,17 @@ class Peering:
             self._discovery.hold(address)
         self._admit()
         if not self._member():
-            await self._part_with_strangers()
+            self._belongs = trio.Event()
+            self._looking.cancel()
+            await self._part()
         return forgotten
 
-    async def _part_with_strangers(self) -> None:
+    async def _part(self) -> None:
+        """Hang up on whom this node called, and on who would not be let in now."""
         transport = self._world.transport
         for peer in transport.peers:
             link = transport.link(peer)
-            if link is not None and not self._world.door(link.address.split("/")[2]):
+            if link is not None and (link.outbound or not self._world.door(link.address.split("/")[2])):
                 await transport.disconnect(peer)
 
     # --- what is shown ------------------------------------------------------------------------
@@ -300,9 +333,9 @@ class Peering:
         return mesh_models(self._parts.offers.offers(trio.current_time()), but=self._world.identity.peer_id)
 
     def peers(self) -> Sequence[PeerView]:
-        """Peers that are connected or whose offers are known, connected ones first."""
+        """Peers that are connected, whose offers are known, or who are banned; connected ones first."""
         now, parts, transport = trio.current_time(), self._parts, self._world.transport
-        known = {PeerId(offer.peer) for offer in parts.offers.offers(now)}
+        known = {PeerId(offer.peer) for offer in parts.offers.offers(now)} | parts.health.shunned(now)
         connected = transport.peers
         return [
             peer_view(
@@ -333,3 +366,9 @@ class Peering:
         self._parts.lending.say(card.id, on)
         self._parts.announcer.look()
         return ServedView(id=card.id, served=self._parts.lending.lends(card.id))
+
+
+async def _first(scope: trio.CancelScope, wait: Callable[[], Awaitable[object]]) -> None:
+    """Wait, and end whatever else waits in ``scope``."""
+    await wait()
+    scope.cancel()

@@ -9,11 +9,12 @@ cancelled, their slots free within a step.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
 import structlog
 import trio
 
@@ -22,6 +23,7 @@ from meshnode.domain import GenerationRequest, PeerId, ServiceClass
 from meshnode.engine.gate import Gate
 from meshnode.errors import (
     Cancelled,
+    DeadlineExceeded,
     Draining,
     InternalFault,
     MeshnodeError,
@@ -34,9 +36,10 @@ from meshnode.errors import (
 from meshnode.events import Event, Failed, Finished, Heartbeat, failure, kind_of
 from meshnode.identity import verify
 from meshnode.ledger.book import Book, ProviderChannel, Totals
-from meshnode.mesh.admission import Places, judge, rebuild, whole
+from meshnode.mesh.admission import LONGEST_DEADLINE_S, Places, judge, rebuild, whole
 from meshnode.mesh.answer import Answer
 from meshnode.mesh.greet import Self, greet
+from meshnode.mesh.incoming import MOST_TAILS, Debts, Incoming
 from meshnode.mesh.settle import Tab
 from meshnode.mesh.talk import BEAT_S, Talk, Tasks
 from meshnode.net.transport import Stream
@@ -48,10 +51,16 @@ from meshnode.wire.session import Bounds, Role, Session
 
 MOST_BODIES: Final = 64 << 20
 """Bytes of bodies on their way, all peers together."""
+MOST_BODIES_OF_ONE: Final = 16 << 20
+"""The same of one peer."""
+LARGE_BODY: Final = 128 << 10
+"""Bytes of a body from which on reading it takes so long that others would notice."""
 MOST_OWING: Final = 8
 """Requests of a peer that ended and are not paid for; with more it is asked to pay first."""
 COUNTERSIGN_EVERY: Final = 64
 """Ticks after which a receipt is countersigned in the middle of things."""
+COUNTERSIGN_AT_ONCE: Final = 16
+"""Channels countersigned in one go: each is a write to the disk that ticks wait for, and another one at the caller."""
 FAREWELL_S: Final = 1.0
 
 
@@ -62,10 +71,17 @@ class Local(Protocol):
         """Events of one request. Raises ServingError and RequestError."""
 
 
+async def here(work: Callable[[], GenerationRequest]) -> GenerationRequest:
+    """An ``aside`` that has nowhere else to go."""
+    await trio.lowlevel.checkpoint()
+    return work()
+
+
 class Kitchen(NamedTuple):
     """What serving needs of its node.
 
-    ``offer`` is this node's own as it stands; ``violated`` hears who broke the protocol, and how.
+    ``offer`` is this node's own as it stands; ``violated`` hears who broke the protocol, and how; ``aside`` runs what
+    would keep everybody waiting (a thread, where there are any).
     """
 
     us: Self
@@ -74,6 +90,7 @@ class Kitchen(NamedTuple):
     book: Book
     places: Places
     violated: Callable[[PeerId, str], None]
+    aside: Callable[[Callable[[], GenerationRequest]], Awaitable[GenerationRequest]] = here
 
 
 class Provider:
@@ -83,8 +100,14 @@ class Provider:
         self._kitchen = kitchen
         self._sessions: dict[PeerId, tuple[_Inbound, trio.CancelScope]] = {}
         self._changed = trio.Event()
+        self.debts = Debts()
+        """Who left without paying."""
         self.bodies = 0
         """Bytes of bodies on their way."""
+
+    def talks(self, peer: PeerId) -> bool:
+        """Whether a session with ``peer`` is open."""
+        return peer in self._sessions
 
     async def handle(self, stream: Stream) -> None:
         """One session; a peer's newer one ends its older. Raises PeerError for how it ended."""
@@ -112,18 +135,6 @@ class Provider:
         self._changed = trio.Event()
 
 
-class _Incoming:
-    """One request of a session."""
-
-    def __init__(self, ask: m.Ask, now: float) -> None:
-        self.number = ask.number
-        self.terms = m.decode_terms(ask.terms)
-        self.tab = Tab(ask.number, self.terms.prices, ask.credit)
-        self.body = bytearray()
-        self.scope = trio.CancelScope()
-        self.told_at = now
-
-
 class _Inbound:
     """One session with one caller."""
 
@@ -132,9 +143,10 @@ class _Inbound:
         self._kitchen = kitchen
         self._provider = provider
         self._peer = stream.peer
-        self._running: dict[int, _Incoming] = {}
+        self._running: dict[int, Incoming] = {}
         self._tabs: dict[int, Tab] = {}
-        self._send_ticks, self._ticks = trio.open_memory_channel[m.Tick](COUNTERSIGN_EVERY)
+        self._bodies = 0
+        self._send_ticks, self._ticks = trio.open_memory_channel[m.Tick](max(COUNTERSIGN_EVERY, kitchen.us.max_open))
         self._ledger = b""
 
     @property
@@ -150,7 +162,7 @@ class _Inbound:
                 tasks.start(self._talk.write)
                 tasks.start(self._serve, tasks)
         finally:
-            self._forget_bodies()
+            self._clear()
         if isinstance(tasks.failure, MeshnodeError):
             await self._part(tasks.failure)
         if tasks.failure is not None:
@@ -162,7 +174,7 @@ class _Inbound:
         self._ledger = greeted.ledger
         channel = await kitchen.book.provide(greeted.ledger, self._peer, greeted.receipts)
         tasks.start(self._till, channel)
-        tasks.start(self._beat)
+        tasks.start(self._look)
         while True:
             self._take(await self._talk.hear(), tasks)
 
@@ -188,7 +200,7 @@ class _Inbound:
                         self._running[number].tab.grant(tokens)
             case m.Cancel():
                 if (incoming := self._running.get(message.number)) is not None:
-                    self._cancel(incoming)
+                    self._end(incoming, Cancelled("the caller left."))
             case m.Tick():
                 self._tick(message)
             case m.Bye():
@@ -199,7 +211,7 @@ class _Inbound:
     def _ask(self, ask: m.Ask) -> None:
         if not verify(self._ledger, ask.signature, m.terms_payload(ask.terms)):
             raise ProtocolViolation("an ask is not signed by its caller.")
-        incoming = _Incoming(ask, trio.current_time())
+        incoming = Incoming(ask, trio.current_time())
         try:
             self._admit(incoming)
         except ProtocolViolation:
@@ -211,29 +223,34 @@ class _Inbound:
         self._tabs[ask.number] = incoming.tab
         self._talk.say(m.Accept(ask.number))
 
-    def _admit(self, incoming: _Incoming) -> None:
+    def _admit(self, incoming: Incoming) -> None:
         """Take a place for it. Raises what refuses it."""
         judge(incoming.terms, self._kitchen.offer())
         owing = sum(tab.closed and tab.owes for tab in self._tabs.values())
-        if owing >= MOST_OWING:
-            raise PaymentRequired(f"{owing} answers are not paid for.", retry_after_s=2.0)
-        if self._provider.bodies + incoming.terms.body_bytes > MOST_BODIES:
+        tails = self._provider.debts.count(self._ledger, trio.current_time())
+        if owing >= MOST_OWING or tails >= MOST_TAILS:
+            raise PaymentRequired(f"{owing + round(tails)} answers are not paid for.", retry_after_s=2.0)
+        size = incoming.terms.body_bytes
+        if self._provider.bodies + size > MOST_BODIES or self._bodies + size > MOST_BODIES_OF_ONE:
             raise Overloaded("too many large requests are on their way.", retry_after_s=2.0)
         self._kitchen.places.take(self._peer)
-        self._provider.bodies += incoming.terms.body_bytes
+        self._provider.bodies += size
+        self._bodies += size
 
     def _body(self, message: m.Body, tasks: Tasks) -> None:
         incoming = self._running.get(message.number)
         if incoming is None:
             return
-        incoming.body += message.data
+        incoming.add(message.data, trio.current_time())
         if message.last:
             tasks.start(self._answer, incoming)
 
-    def _cancel(self, incoming: _Incoming) -> None:
+    def _end(self, incoming: Incoming, why: MeshnodeError) -> None:
+        """End a request from outside of its task, which may not run yet."""
+        incoming.closing = failure(why)
         incoming.scope.cancel()
-        if len(incoming.body) < incoming.terms.body_bytes:  # no task runs yet
-            self._close(incoming, failure(_cancelled()))
+        if not incoming.whole:
+            self._close(incoming, incoming.closing)
 
     def _tick(self, tick: m.Tick) -> None:
         try:
@@ -243,7 +260,7 @@ class _Inbound:
 
     # --- one request --------------------------------------------------------------------------
 
-    async def _answer(self, incoming: _Incoming) -> None:
+    async def _answer(self, incoming: Incoming) -> None:
         """Compute one request and tell its events; it is closed exactly once."""
         closing: Failed | None = None
         try:
@@ -255,11 +272,14 @@ class _Inbound:
                 structlog.get_logger().error("serving_failed", peer=self._peer, error=type(error).__name__)
             closing = failure(known or InternalFault("the provider failed inside."))
         if incoming.number in self._running:
-            self._close(incoming, closing or failure(_cancelled()))
+            self._close(incoming, closing or incoming.closing or failure(_too_long()))
 
-    async def _compute(self, incoming: _Incoming) -> Failed | None:
-        body = whole(bytes(incoming.body), incoming.terms)
-        request = rebuild(decode_body(body), incoming.terms, peer=self._peer, service_class=ServiceClass.NEWCOMER)
+    async def _compute(self, incoming: Incoming) -> Failed | None:
+        aside = self._kitchen.aside if len(incoming.body) >= LARGE_BODY else here
+        request = await aside(partial(self._rebuilt, incoming))
+        if request.deadline_s == LONGEST_DEADLINE_S:  # the caller set none: one timer, in place of one for each token
+            incoming.scope.deadline = trio.current_time() + LONGEST_DEADLINE_S
+            request = msgspec.structs.replace(request, deadline_s=None)
         async with self._kitchen.local.open(request, gate=incoming.tab.gate) as answer:
             async for event in answer:
                 if isinstance(event, Failed):
@@ -269,40 +289,55 @@ class _Inbound:
                     return None
         return failure(InternalFault("the provider's answer ended without an end."))
 
-    def _tell(self, incoming: _Incoming, event: Event) -> None:
+    def _rebuilt(self, incoming: Incoming) -> GenerationRequest:
+        """The request for this node's engine. Raises what refuses it."""
+        body = decode_body(whole(bytes(incoming.body), incoming.terms))
+        return rebuild(body, incoming.terms, peer=self._peer, service_class=ServiceClass.NEWCOMER)
+
+    def _tell(self, incoming: Incoming, event: Event) -> None:
         incoming.told_at = trio.current_time()
         incoming.tab.take(event)
         if isinstance(event, Finished):
             self._leave(incoming)
         self._talk.tell(incoming.number, event)
 
-    def _close(self, incoming: _Incoming, closing: Failed) -> None:
+    def _close(self, incoming: Incoming, closing: Failed) -> None:
         closing = outward(closing)
         incoming.tab.take(closing)
         self._leave(incoming)
         self._talk.tell(incoming.number, closing)
 
-    def _leave(self, incoming: _Incoming) -> None:
+    def _leave(self, incoming: Incoming) -> None:
         del self._running[incoming.number]
         self._kitchen.places.give_back(self._peer)
         self._provider.bodies -= incoming.terms.body_bytes
+        self._bodies -= incoming.terms.body_bytes
         if not incoming.tab.owes:
             self._tabs.pop(incoming.number, None)
         self._provider.stir()
 
-    def _forget_bodies(self) -> None:
+    def _clear(self) -> None:
+        """The session is over: give everything back, and remember what is owed."""
         for incoming in list(self._running.values()):
             self._leave(incoming)
+        tails = sum(tab.owes for tab in self._tabs.values())
+        self._provider.debts.note(self._ledger, tails, trio.current_time())
 
-    async def _beat(self) -> None:
-        """Tell callers of requests without news that they are not forgotten."""
+    async def _look(self) -> None:
+        """End what takes too long, and tell callers without news that they are not forgotten."""
+        beaten = trio.current_time()
         while True:
             await trio.sleep(BEAT_S / 5)
-            late = trio.current_time() - BEAT_S
-            for incoming in self._running.values():
-                if incoming.told_at <= late and len(incoming.body) == incoming.terms.body_bytes:
-                    incoming.told_at = trio.current_time()
+            now = trio.current_time()
+            for incoming in list(self._running.values()):
+                if (why := incoming.overdue(now)) is not None:
+                    self._end(incoming, why)
+                elif incoming.whole and incoming.told_at <= now - BEAT_S:
+                    incoming.told_at = now
                     self._talk.tell(incoming.number, Heartbeat())
+            if now >= beaten + BEAT_S and any(not incoming.whole for incoming in self._running.values()):
+                beaten = now
+                self._talk.say(m.Beat())  # whatever else is said: events are no sign for a body on its way
 
     # --- the till -----------------------------------------------------------------------------
 
@@ -326,7 +361,9 @@ class _Inbound:
             unsigned += 1
             if unsigned >= COUNTERSIGN_EVERY or not (self._running or any(tab.owes for tab in self._tabs.values())):
                 unsigned = 0
-                while (signed := await channel.countersign()) is not None:
+                for _ in range(COUNTERSIGN_AT_ONCE):
+                    if (signed := await channel.countersign()) is None:
+                        break
                     self._talk.say(m.Countersigned(encode_signed(signed)))
             self._provider.stir()
 
@@ -348,5 +385,5 @@ def outward(failed: Failed) -> Failed:
     return Failed(code, "the provider could not serve this.", retry_after_s=failed.retry_after_s)
 
 
-def _cancelled() -> Cancelled:
-    return Cancelled("the caller left.")
+def _too_long() -> DeadlineExceeded:
+    return DeadlineExceeded(f"the answer took over {LONGEST_DEADLINE_S:g} s, which is the longest here.")

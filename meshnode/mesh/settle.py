@@ -12,7 +12,7 @@ from typing import Final
 
 from meshnode.engine.gate import Gate
 from meshnode.errors import ProtocolViolation
-from meshnode.events import Event, Failed, Finished
+from meshnode.events import CLOSING, Event
 from meshnode.ledger.book import Totals
 from meshnode.ledger.meter import Meter
 from meshnode.ledger.pricing import cost
@@ -44,7 +44,7 @@ class Account:
     def take(self, event: Event) -> None:
         """Count an event that was delivered."""
         self._meter.take(event)
-        self.closed = self.closed or isinstance(event, Finished | Failed)
+        self.closed = self.closed or isinstance(event, CLOSING)
 
     @property
     def unpaid_output(self) -> int:
@@ -59,7 +59,8 @@ class Account:
     @property
     def owes(self) -> bool:
         """Whether anything delivered is not paid for."""
-        return self.mark() != self._paid
+        meter, paid = self._meter, self._paid
+        return meter.output != paid.output or meter.prompt != paid.prompt or meter.cached != paid.cached
 
     @property
     def paid(self) -> Mark:
@@ -130,7 +131,18 @@ class Tab(Account):
     def __init__(self, number: int, prices: Prices, credit: int) -> None:
         super().__init__(number, prices)
         self._credit = credit
+        self._stored = self.paid
         self.gate = Gate(SLICE, self._decode())
+
+    @property
+    def delivered(self) -> int:
+        """Output tokens delivered."""
+        return self._meter.output
+
+    @property
+    def room(self) -> int:
+        """Output tokens that the caller's reader has room for."""
+        return self._credit - self._meter.output
 
     def grant(self, tokens: int) -> None:
         """The caller's reader has room for so many more tokens."""
@@ -143,14 +155,16 @@ class Tab(Account):
 
     def release(self) -> None:
         """What was paid is on the disk: go on."""
+        self._stored = self.paid
         self._open()
 
     def _open(self) -> None:
-        self.gate.allow(prefill=self.paid.prompt + self.paid.cached + SLICE, decode=self._decode())
+        stored = self._stored  # a grant may come while a tick is on its way to the disk
+        self.gate.allow(prefill=stored.prompt + stored.cached + SLICE, decode=self._decode())
 
     def _decode(self) -> int:
         """The first token comes with the prompt, so one less is allowed than may be delivered."""
-        return max(0, min(self._credit, self.paid.output + WINDOW) - 1)
+        return max(0, min(self._credit, self._stored.output + WINDOW) - 1)
 
 
 def _counts(mark: Mark) -> tuple[int, int, int]:

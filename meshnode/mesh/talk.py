@@ -13,8 +13,9 @@ from typing import Final
 import trio
 
 from meshnode.domain import PeerId
-from meshnode.errors import ProtocolViolation, StreamReset
+from meshnode.errors import InternalFault, ProtocolViolation, StreamReset
 from meshnode.events import Event
+from meshnode.mesh.asker import PeerHung
 from meshnode.net.transport import Stream
 from meshnode.wire import messages as m
 from meshnode.wire.session import Role, Session
@@ -71,6 +72,8 @@ class Talk:
         self._backlog = 0
         self._wake = trio.Event()
         self._drained = trio.Event()
+        """Set, and replaced, after each write."""
+        self._writing = False
 
     @property
     def session(self) -> Session:
@@ -99,7 +102,7 @@ class Talk:
     async def write(self) -> None:
         """Write what is queued, for ever; a Beat where nothing was said for a while and requests are open.
 
-        Raises ProtocolViolation when the peer does not read, or we would say what is out of order.
+        Raises PeerHung when the peer does not read, and InternalFault when we would say what is out of order.
         """
         while True:
             with trio.move_on_after(BEAT_S):
@@ -116,7 +119,9 @@ class Talk:
                 await self._write_some()
 
     async def flush(self) -> None:
-        """Write what is queued now, from a task that ends the session."""
+        """Write what is queued now, from a task that ends the session; nothing where a write was cut in the middle."""
+        if self._writing:
+            return
         self._frame()
         while self._frames:
             await self._write_some()
@@ -128,7 +133,6 @@ class Talk:
     async def room(self) -> None:
         """Wait until little is queued: for bodies, which are large."""
         while self._backlog > _ONE_WRITE or self._waiting:
-            self._drained = trio.Event()
             await self._drained.wait()
 
     async def _write_some(self) -> None:
@@ -136,13 +140,15 @@ class Talk:
         while self._frames and size < _ONE_WRITE:
             pieces.append(self._frames.popleft())
             size += len(pieces[-1])
-        try:
-            with trio.fail_after(STALL_S):
-                await self._stream.write(b"".join(pieces))
-        except trio.TooSlowError:
-            raise ProtocolViolation(f"did not read for {STALL_S:g} s.") from None
+        self._writing = True
+        with trio.move_on_after(STALL_S) as patience:
+            await self._stream.write(b"".join(pieces))
+        if patience.cancelled_caught:
+            raise PeerHung(f"did not read for {STALL_S:g} s.")
+        self._writing = False
         self._backlog -= size
         self._drained.set()
+        self._drained = trio.Event()
 
     def _frame(self) -> None:
         """Turn what is queued into frames, consecutive events together."""
@@ -155,7 +161,7 @@ class Talk:
                 self._pack_events(tuple(together))
                 together = []
             if not isinstance(item, tuple):
-                self._keep(self._session.pack(item))
+                self._pack(item)
 
     def _pack_events(self, items: tuple[tuple[int, Event], ...]) -> None:
         """One frame, or more where they do not fit into one."""
@@ -164,13 +170,17 @@ class Talk:
             self._pack_events(items[:middle])
             self._pack_events(items[middle:])
         else:
-            self._keep(self._session.pack(m.Events(items)))
+            self._pack(m.Events(items))
 
-    def _keep(self, frame: bytes) -> None:
+    def _pack(self, message: m.Message) -> None:
+        try:
+            frame = self._session.pack(message)
+        except ProtocolViolation as error:  # ours, not the peer's
+            raise InternalFault(f"This node would have broken the protocol: {error.message}") from error
         self._frames.append(frame)
         self._backlog += len(frame)
         if self._backlog > _MOST_WAITING:
-            raise ProtocolViolation(f"{self._backlog} bytes wait for a peer that does not read.")
+            raise PeerHung(f"{self._backlog} bytes wait for a peer that does not read.")
 
 
 def _weight(item: tuple[int, Event]) -> int:

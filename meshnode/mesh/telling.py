@@ -19,6 +19,7 @@ import trio
 from meshnode.domain import PeerId
 from meshnode.errors import ProtocolViolation, StreamReset
 from meshnode.mesh.announce import Announcer
+from meshnode.mesh.asker import PeerHung
 from meshnode.mesh.offers import OfferBook, Voucher
 from meshnode.net.transport import Stream
 from meshnode.wire import offer as wire
@@ -212,7 +213,7 @@ class Inbox:
         self._whole: deque[bytes] = deque()
 
     async def next(self, within_s: float) -> bytes | None:
-        """The next frame; None at the peer's end. Raises ProtocolViolation: none came in time, or only half of one."""
+        """The next frame; None at the peer's end. Raises PeerHung (none in time), ProtocolViolation (half of one)."""
         with trio.move_on_after(within_s):
             while not self._whole:
                 data = await self._stream.read()
@@ -222,4 +223,4 @@ class Inbox:
                     return None
                 self._whole.extend(self._frames.feed(data))
             return self._whole.popleft()
-        raise ProtocolViolation(f"nothing whole was said about offers for {within_s:g} s.")
+        raise PeerHung(f"nothing whole was said about offers for {within_s:g} s.")

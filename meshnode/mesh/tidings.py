@@ -19,6 +19,7 @@ from meshnode.errors import MeshnodeError, ProtocolViolation, StreamReset
 from meshnode.mesh.announce import Announcer
 from meshnode.mesh.offers import OfferBook
 from meshnode.mesh.telling import Inbox, Telling
+from meshnode.net.addressbook import believed, is_local
 from meshnode.net.serving import report
 from meshnode.net.transport import Stream, Transport
 from meshnode.wire import offer as wire
@@ -145,11 +146,13 @@ class Tidings:
     async def _take(self, source: PeerId, told: wire.Told) -> None:
         await trio.lowlevel.checkpoint()
         self._book.gone(source, told.gone)
+        local = is_local(self._transport, source)
         for number, passed in enumerate(told.offers, start=1):
             wall_ms = round(1000 * self._wall_clock())
             offer = self._book.take(passed, source=source, now=trio.current_time(), wall_ms=wall_ms)
-            if offer is not None and offer.addresses:
-                self._transport.learn(PeerId(offer.peer), offer.addresses)
+            if offer is not None:
+                peer = PeerId(offer.peer)
+                self._transport.learn(peer, believed(peer, offer.addresses, local=local))
             if number % _AT_A_TIME == 0:
                 await trio.lowlevel.checkpoint()
 

@@ -82,7 +82,7 @@ class MeshView(Protocol):
         """Models that peers serve now, by id."""
 
     def peers(self) -> Sequence[PeerView]:
-        """Peers that are connected or whose offers are known."""
+        """Peers that are connected, whose offers are known, or who broke the protocol lately."""
 
     async def credits(self) -> CreditsView:
         """What was earned and spent, from the signed records."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from meshnode.domain import GenerationRequest, Kind
-from meshnode.errors import ProtocolViolation
+from meshnode.errors import PeerError, ProtocolViolation
 from meshnode.events import (
     ChoiceFinished,
     EmbeddingResult,
@@ -47,8 +47,10 @@ PER_CHOICE: Final = 8
 """Tokens without text (control tokens) that any choice may have."""
 PER_CALL: Final = 64
 """Tokens around a tool call that nobody sees as text."""
-TEMPLATE_TOKENS: Final = 4096
+TEMPLATE_TOKENS: Final = 1024
 """Tokens of a prompt that stand in no request: a template's own words."""
+TOKEN_CHARACTERS: Final = 256
+"""Characters of a token at most, and of text that was held back for a stop string."""
 MOST_CALLS: Final = 1024
 """Tool calls of one choice."""
 CUT: Final = 500
@@ -89,7 +91,10 @@ class Scrutiny:
         self._bytes = 0
 
     def check(self, event: Event) -> None:
-        """Judge the next event. Raises ProtocolViolation, which says nothing of the text."""
+        """Judge the next event. Raises ProtocolViolation, which says nothing of the text.
+
+        Tokens that say hardly anything are a plain PeerError: worth no more of anybody's money, but no proof of a lie.
+        """
         if self._closed:
             raise ProtocolViolation("an event came after the last of its request.")
         _JUDGES[type(event)](self, event)
@@ -136,6 +141,8 @@ class Scrutiny:
 
     def _text(self, event: TextDelta | ReasoningDelta | RefusalDelta) -> None:
         self._choice(event.choice)
+        if len(event.text) > TOKEN_CHARACTERS * (decoded_tokens(event) + SLACK):
+            raise ProtocolViolation(f"{len(event.text)} characters of {decoded_tokens(event)} tokens.")
         self._bytes += len(event.text.encode())
         if isinstance(event, RefusalDelta):
             self._count_tokens(1, 0)
@@ -226,7 +233,8 @@ class Scrutiny:
         if self._tokens > self._most:
             raise ProtocolViolation(f"{self._tokens} tokens of an answer that may have {self._most}.")
         if self._tokens > self._bytes + self._silent:
-            raise ProtocolViolation(f"{self._tokens} tokens of {self._bytes} bytes of text.")
+            # Not a violation: a model may be brought to say control tokens only, by its caller as well.
+            raise PeerError(f"{self._tokens} tokens of {self._bytes} bytes of text.")
 
 
 _JUDGES: Final[dict[type, Callable[[Scrutiny, Any], None]]] = {

@@ -107,6 +107,9 @@ REQUEST: Final = {
 """What may happen to a request. The first ask makes it ASKED; everything that is not here is a violation."""
 
 
+_CLOSING: Final[dict[type, str]] = {Finished: "end", Failed: "error"}
+
+
 class Bounds(NamedTuple):
     """``max_open`` requests at a time, or fewer where the provider's hello says so; a body of ``max_body`` bytes."""
 
@@ -258,7 +261,7 @@ class Session:
             del self._unread[number]
 
     def _event(self, number: int, event: Event) -> None:
-        closing = {Finished: "end", Failed: "error"}.get(type(event), "event")
+        closing = _CLOSING.get(type(event), "event")
         request = self._requests.get(number)
         self._step(number, closing)
         if request is not None and (tokens := decoded_tokens(event)):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from meshnode.errors import ProtocolViolation
-from meshnode.ledger.book import MOST_UNSIGNED_UC, Totals
+from meshnode.ledger.book import MOST_UNSIGNED_UC, NEW_UNSIGNED, Totals
 from meshnode.wire.canonical import encode
 from meshnode.wire.receipt import SignedReceipt, decode_signed, encode_signed
 from tests.kit.peers import ALICE, BOB, CAROL
@@ -149,3 +149,10 @@ async def test_an_error_says_nothing_but_numbers(two: Two) -> None:
     with pytest.raises(ProtocolViolation) as caught:
         await two.takes.take(tick(receipt(1, times(2))), SOME)
     assert caught.value.message == "a tick states 2000 µc in all, and 1000 are due."
+
+
+async def test_few_unknown_channels_are_taken_up_at_a_time(two: Two) -> None:
+    shown = [tick(receipt(1, SOME, chan=chan)) for chan in range(10, 20)]
+    for opened in range(1, 4):
+        await two.bob.provide(C, ALICE.peer_id, shown)
+        assert len((await two.bob.accounts()).channels) == NEW_UNSIGNED * opened

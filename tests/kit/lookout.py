@@ -78,11 +78,13 @@ class Around:
         directory: Directory | None = None,
         remembered: Sequence[Hint] = (),
         found: trio.MemoryReceiveChannel[str] | None = None,
+        belongs: bool = True,
     ) -> Discovery:
         """Alice's discovery, not yet running."""
         return Discovery(
             self.host, directory or self.directory, self.teller.book, self.teller.announcer,
             chance=lambda: 0.5, remember=self.remember, remembered=remembered, found=found,
+            belongs=lambda: belongs,
         )  # fmt: skip
 
     async def remember(self, peer: PeerId, addresses: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ from meshnode.mesh.admission import Limits, Places
 from meshnode.mesh.ask import Asking, Desk, open_asking
 from meshnode.mesh.greet import Self
 from meshnode.mesh.local import LocalDispatcher
-from meshnode.mesh.serve import Kitchen, Provider
+from meshnode.mesh.serve import Kitchen, Provider, here
 from meshnode.net.transport import Transport
 from meshnode.observe import Metrics
 from meshnode.storage.database import Database, open_inline
@@ -102,7 +102,7 @@ async def open_party(
         party = Party(identity, transport, books, book, offer(identity, model_offer("a")), stable)
         us = make_self(identity, max_open)
         local = LocalDispatcher(Shelf(), pool, metrics, node=identity.peer_id)
-        kitchen = Kitchen(us, local, lambda: party.offered, book, party.places, party.violated)
+        kitchen = Kitchen(us, local, lambda: party.offered, book, party.places, party.violated, here)
         party.provider = Provider(kitchen)
         transport.set_handler(m.PROTOCOL, party.provider.handle)
         async with open_asking(Desk(us, transport, book, party.violated)) as asking:

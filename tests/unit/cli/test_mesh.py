@@ -41,6 +41,13 @@ def test_peers_are_shown_with_how_they_are_reached_and_how_they_did(shell: Shell
     assert ANN not in ann
 
 
+def test_why_a_peer_is_avoided_is_said_with_what_it_did(shell: Shell, node: FakeNode) -> None:
+    peer = {"peer": BOB, "avoided": "broke the protocol, not asked for 58 s", "last_failure": "protocol_violation: lied"}
+    node.json("GET /api/peers", {"peers": [peer]})
+    (_, row) = shell("peers").out.splitlines()
+    assert row.endswith("avoided: broke the protocol, not asked for 58 s (protocol_violation: lied)")
+
+
 def test_peers_as_json_have_whole_ids(shell: Shell, node: FakeNode) -> None:
     node.json("GET /api/peers", {"peers": plain([CONNECTED])})
     (peer,) = json.loads(shell("peers", "--json").out)["peers"]

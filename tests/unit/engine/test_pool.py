@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from meshnode.domain import GenerationRequest, ModelCard, ModelId
+from meshnode.domain import GenerationRequest, ModelCard, ModelId, ServiceClass
 from meshnode.engine.back_off import BackOff
 from meshnode.engine.gate import Gate
 from meshnode.engine.pool import DEFAULT_LIMITS, Pool, PoolLimits, open_pool
@@ -159,6 +159,27 @@ async def test_a_busy_model_is_not_evicted_but_named(autojump_clock: MockClock) 
             await h.ask(B)
         assert caught.value.retry_after_s
         assert not isinstance((await h.ask(A))[-1], Failed)
+
+
+async def test_guests_do_not_keep_the_room_that_the_owner_needs(autojump_clock: MockClock) -> None:
+    guest = endless(tokens=10_000, service_class=ServiceClass.NEWCOMER)
+    async with house() as home, home.pool.generate(guest, A) as events:
+        async for event in events:
+            if isinstance(event, TextDelta):
+                break
+        with pytest.raises(Overloaded):  # another guest does not take it
+            await home.ask(B, endless(tokens=3, service_class=ServiceClass.NEWCOMER))
+        assert isinstance((await home.ask(B))[-1], Finished)
+        rest = [event async for event in events]
+        assert isinstance(rest[-1], Failed)
+        assert rest[-1].code == "draining"
+
+
+async def test_a_model_that_the_owner_uses_beside_a_guest_stays(autojump_clock: MockClock) -> None:
+    guest = endless(tokens=10_000, service_class=ServiceClass.NEWCOMER)
+    async with house() as home, home.pool.generate(guest, A), home.pool.generate(endless(tokens=10_000), A):
+        with pytest.raises(Overloaded, match="a is busy"):
+            await home.ask(B)
 
 
 async def test_a_model_that_is_loading_for_somebody_is_busy_too(autojump_clock: MockClock) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from meshnode.errors import DiskFull, ProtocolViolation
 from meshnode.ledger import channel as rows
-from meshnode.ledger.book import SHOWN, Book, ConsumerChannel, ProviderChannel, Totals
+from meshnode.ledger.book import NEW_UNSIGNED, SHOWN, Book, ConsumerChannel, ProviderChannel, Totals
 from meshnode.ledger.channel import Channel
 from meshnode.storage.database import open_inline
 from meshnode.wire.receipt import Receipt, SignedReceipt, content, supersedes
@@ -290,6 +290,21 @@ def test_a_restored_consumer_does_not_contradict_the_tick_that_nobody_showed_it(
         run,
         [("pay", 5), ("deliver", 0), ("back_up", 0), ("pay", 7), ("lose", 0), ("restore", 0), ("pay", 3)],
     )
+
+
+async def test_a_provider_that_lost_its_disk_takes_up_the_channel_in_use_before_older_ones() -> None:
+    """However many it does not know: the next tick adds to this one, and is honest."""
+    some = Totals(uc=5, output=1)
+    async with open_inline() as hers, open_inline() as his:
+        for run_number in range(NEW_UNSIGNED + 2):
+            alice = book(hers, ALICE, seed=run_number)
+            pays = await alice.consume(P, PEERS["consumer"], ())
+            await pays.pay(some)
+        bob = book(his, BOB)
+        takes = await bob.provide(C, PEERS["provider"], await alice.newest("consumer", P))
+        await takes.take(await pays.pay(some), some)
+        await bob.provide(C, PEERS["provider"], await alice.newest("consumer", P))
+        assert await bob.totals("provider", C) == await alice.totals("consumer", P)
 
 
 async def test_two_nodes_on_copies_of_one_disk_do_not_contradict_each_other() -> None:

@@ -6,8 +6,7 @@ import pytest
 
 from meshnode.errors import MeshnodeError, Overloaded, PeerError, RateLimited, StreamReset, Unreachable
 from meshnode.mesh.ask import Asking
-from meshnode.mesh.asker import Asker, PeerRefused, meant
-from meshnode.mesh.outgoing import PeerHung
+from meshnode.mesh.asker import Asker, PeerHung, PeerRefused, meant
 from meshnode.wire.messages import Refuse
 
 

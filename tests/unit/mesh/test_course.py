@@ -11,7 +11,6 @@ from meshnode.errors import (
     CapabilityUnavailable,
     ContextLengthExceeded,
     DeadlineExceeded,
-    InvalidField,
     MeshnodeError,
     ModelFailed,
     NobodyServes,
@@ -147,15 +146,30 @@ def test_a_private_request_is_never_sent_to_a_peer_even_if_planned() -> None:
 
 
 @pytest.mark.parametrize("code", ["invalid_value", "template_refused", "unsupported_parameter", "invalid_json"])
-def test_an_error_of_the_request_is_the_callers_and_nobody_elses(code: str) -> None:
-    way = Way(peer("bob"), peer("carol"))
-    asked, told = way.follow(refused(code))
-    assert asked == ["bob"]
+def test_an_error_of_the_request_is_the_callers_once_two_peers_say_so(code: str) -> None:
+    way = Way(peer("bob"), peer("carol"), peer("dave"))
+    asked, told = way.follow(refused(code), refused(code))
+    assert asked == ["bob", "carol"]
     assert told is not None
     assert (told.code, told.message) == (code, "my own words.")
     assert way.health.record(PeerId("bob")) == UNKNOWN
+    alone = Way(peer("bob")).follow(refused(code))
+    assert (alone[0], alone[1] and alone[1].code) == (["bob"], code)
+    lost = Way(peer("bob"), peer("carol")).follow(refused(code), Unreachable("gone."))
+    assert (lost[0], lost[1] and lost[1].code) == (["bob", "carol"], code)
+
+
+def test_a_peer_that_calls_a_good_request_wrong_has_failed() -> None:
+    way = Way(peer("bob"), peer("carol"))
+    assert way.follow(refused("invalid_value")) == (["bob", "carol"], None)
+    way.course.done(Speed(0.1, 50.0))
+    bob, carol = (way.health.record(PeerId(name)) for name in ("bob", "carol"))
+    assert (bob.failures, carol.successes) == (1, 1)
+    assert "called a request wrong" in bob.last_failure
+
+
+def test_this_nodes_own_word_on_a_request_is_final() -> None:
     assert type(Way(HERE, peer("bob")).follow(TemplateRefused("roles must alternate."))[1]) is TemplateRefused
-    assert type(Way(peer("bob"), HERE).follow(InvalidField("half a surrogate."))[1]) is InvalidField
 
 
 @pytest.mark.parametrize(

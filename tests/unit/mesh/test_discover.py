@@ -75,6 +75,15 @@ async def test_a_joined_peer_is_held_until_it_is_let_go(autojump_clock: MockCloc
             assert around.host.peers == {CAROL.peer_id}
 
 
+async def test_who_is_let_go_at_once_is_not_even_dialled(autojump_clock: MockClock, around: Around) -> None:
+    discovery = around.discovery()
+    async with around.network.open_host(BOB, ANY_PORT) as bob, running(discovery):
+        discovery.hold(bob.addresses[0])
+        discovery.let_go()
+        await trio.sleep(10)
+        assert not around.host.peers
+
+
 async def test_peers_of_earlier_runs_are_met_newest_first_two_at_a_time(
     autojump_clock: MockClock, around: Around
 ) -> None:
@@ -144,6 +153,13 @@ async def test_the_catalogue_leads_to_peers_that_offer_something(autojump_clock:
         await around.teller.until_known(CAROL.peer_id, "c:q8_0")
         await trio.sleep(OFFER_S)
         assert around.remembered == [(CAROL.peer_id, carol.addresses)]
+
+
+async def test_who_belongs_nowhere_looks_for_nobody(autojump_clock: MockClock, around: Around) -> None:
+    async with around.network.open_host(BOB, ANY_PORT) as bob, running(around.discovery(belongs=False)):
+        await around.host.connect(bob.addresses[0])
+        await trio.sleep(200)
+        assert around.directory.asked == []
 
 
 async def test_look_ups_are_frequent_while_few_are_known_and_seldom_then(

@@ -124,14 +124,18 @@ async def test_everybody_refuses_and_all_of_them_are_named(autojump_clock: MockC
     assert mesh.sample('meshnode_requests_total{model="mesh",outcome="no_provider"}') == 2
 
 
-async def test_the_callers_own_fault_is_told_as_it_is_and_nobody_else_is_asked(autojump_clock: MockClock) -> None:
-    mesh = Mesh({BOB: [InvalidField("no such thing.", param="stop")], CAROL: answers()})
+async def test_the_callers_own_fault_is_told_as_it_is_once_two_say_so(autojump_clock: MockClock) -> None:
+    wrong = [InvalidField("no such thing.", param="stop")]
+    mesh = Mesh({BOB: wrong, CAROL: wrong, DAVE: answers()})
     with pytest.raises(InvalidField, match="no such thing"):
         await mesh.ask()
-    events, _ = await Mesh({BOB: dies(code="template_refused"), CAROL: answers()}).ask()
+    assert len(mesh.tried) == 2
+    events, _ = await Mesh({BOB: dies(code="template_refused")}).ask()
     assert isinstance(events[-1], Failed)
     assert (events[-1].code, events[-1].message) == ("template_refused", "its own template_refused.")
-    assert mesh.tried == [BOB]
+    events, route = await Mesh({BOB: wrong, CAROL: answers()}).ask()
+    assert isinstance(events[-1], Finished)
+    assert route.node == CAROL
 
 
 async def test_an_alternate_that_a_refusal_names_is_asked_when_its_offer_is_known(autojump_clock: MockClock) -> None:

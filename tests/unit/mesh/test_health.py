@@ -98,6 +98,18 @@ def test_a_violation_bans_for_a_minute_up_to_an_hour_and_success_does_not_lift_i
     assert told.violated(BOB, "again") - clock.now == 60
 
 
+def test_who_is_banned_is_told_as_long_as_it_lasts() -> None:
+    clock = Clock()
+    told = Health(clock)
+    told.failed(PeerId("ann"), "stream_reset", "once")
+    until = told.violated(BOB, "lied")
+    assert told.shunned(clock.now) == {BOB}
+    assert told.shunned(until) == frozenset()
+    for number in range(100):
+        told.violated(PeerId(str(number)), "lied")
+    assert told.shunned(clock.now) == {PeerId(str(number)) for number in range(100 - health.SHOWN, 100)}
+
+
 def test_what_one_loss_ends_at_once_is_one_failure_in_a_row() -> None:
     clock = Clock()
     told = Health(clock)

@@ -22,7 +22,8 @@ from meshnode.events import (
     TextDelta,
     Usage,
 )
-from meshnode.mesh.outgoing import CREDIT, PeerHung
+from meshnode.mesh.asker import PeerHung
+from meshnode.mesh.outgoing import CREDIT, PROGRESS_S
 from meshnode.mesh.talk import ACCEPT_S, HANG_S
 from meshnode.wire import messages as m
 from tests.kit.peers import BOB
@@ -117,7 +118,7 @@ LIES: list[tuple[str, Sequence[Event]]] = [
     ("another's choice", [Started(6), TextDelta("x", 3, (1,))]),
     ("a negative prompt", [Started(-1)]),
     ("a prompt longer than the request", [Started(10**6)]),
-    ("tokens without text", [Started(6), *(TextDelta("", 0, (1,) * 16) for _ in range(5))]),
+    ("text beyond all tokens", [Started(6), TextDelta("x" * 5000, 0, (1,))]),
     ("more than its bound", [Started(6), *(TextDelta("word", 0, (1,)) for _ in range(140))]),
     ("usage that is not so", [Started(6), TextDelta("x", 0, (1,)), ChoiceFinished(FinishReason.STOP),
                               Finished(Usage(prompt_tokens=6, completion_tokens=90))]),
@@ -176,3 +177,54 @@ async def test_events_that_cost_no_credit_are_bounded_too(autojump_clock: MockCl
             got = [event async for event in events]
     assert len(got) <= 4 * CREDIT + 1
     assert "ahead of its reader" in scene.alice.violations[0][1]
+
+
+async def test_tokens_that_say_nothing_end_the_answer_and_not_the_session(
+    autojump_clock: MockClock, scene: Scene
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(telling, scene, Started(6), *(TextDelta("", 0, (1,) * 16) for _ in range(5)))
+        got = await scene.whole()
+    assert isinstance(got[-1], Failed)
+    assert got[-1].code == "peer_failed"
+    assert not scene.alice.violations
+
+
+async def test_an_answer_that_stands_still_has_hung_whatever_signs_of_life_there_are(
+    autojump_clock: MockClock, scene: Scene
+) -> None:
+    async def beat() -> None:
+        puppet = await telling(scene, *words(1))
+        while True:
+            await puppet.say(m.Beat(), m.Events(((1, Heartbeat()),)))
+            await trio.sleep(5)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(beat)
+        began = trio.current_time()
+        got = await scene.whole()
+        nursery.cancel_scope.cancel()
+    assert isinstance(got[-1], Failed)
+    assert PROGRESS_S <= trio.current_time() - began <= PROGRESS_S + 10
+
+
+async def test_a_reader_that_comes_back_late_finds_the_answer_where_it_was(
+    autojump_clock: MockClock, scene: Scene
+) -> None:
+    async def provide() -> None:
+        puppet = await telling(scene, *words(3))
+        for _ in range(100):
+            await trio.sleep(5)
+            await puppet.say(m.Events(((1, Heartbeat()),)))
+        await puppet.say(m.Events(((1, TextDelta("more", 0, (1,))),)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(provide)
+        async with scene.asking() as events:
+            await anext(events)
+            await trio.sleep(400)
+            for _ in range(3):
+                await anext(events)
+            while not isinstance(event := await anext(events), TextDelta):
+                assert isinstance(event, Heartbeat)
+        nursery.cancel_scope.cancel()

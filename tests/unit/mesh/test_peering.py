@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from meshnode.errors import ConfigError, ModelNotFound, NobodyServes, Unreachable
 from meshnode.events import Failed, Finished, TextDelta
@@ -135,6 +135,18 @@ async def test_the_directory_finds_whom_no_friend_knows(autojump_clock: MockCloc
         assert route.node == ALICE.peer_id
 
 
+async def test_the_first_request_after_a_start_waits_for_whom_was_joined(autojump_clock: MockClock, town: Town) -> None:
+    async with (
+        town.open_node(ALICE, "m:q4") as alice,
+        town.open_node(CAROL, client_only=True, join=[alice.address]) as carol,
+    ):
+        await wait_all_tasks_blocked()
+        assert carol.host.peers == frozenset(), "she is still dialling"
+        events, route = await carol.ask(endless("hello", model="m", tokens=5))
+        assert isinstance(events[-1], Finished)
+        assert route.node == ALICE.peer_id
+
+
 # --- membership ---------------------------------------------------------------------------------
 
 
@@ -164,6 +176,21 @@ async def test_who_joined_nothing_is_alone_until_it_joins(autojump_clock: MockCl
             assert carol.models() == {}
 
 
+async def test_who_left_is_connected_to_nobody_it_had_called(autojump_clock: MockClock, town: Town) -> None:
+    async with (
+        town.open_node(ALICE, "m:q4") as alice,
+        town.open_node(DAVE, client_only=True, is_open=False) as dave,
+        town.open_node(CAROL, client_only=True, is_open=False) as carol,
+    ):
+        await dave.peering.join(carol.address)  # on the same machine: let in as ever
+        await carol.peering.join(alice.address)
+        await seen(lambda: carol.models() == {"m:q4": 1}, 5)
+        assert await carol.peering.leave() >= 1
+        await seen(lambda: carol.models() == {}, 5)
+        await trio.sleep(60)
+        assert carol.host.peers == {DAVE.peer_id}
+
+
 async def test_remembered_peers_are_met_again_without_whom_was_joined(autojump_clock: MockClock, town: Town) -> None:
     async with open_inline() as memory, town.open_node(ALICE, "m:q4") as alice:
         async with (
@@ -186,6 +213,19 @@ async def test_other_networks_have_nothing_to_do_with_us(autojump_clock: MockClo
     ):
         await trio.sleep(30)
         assert carol.models() == {}
+        [view] = carol.peering.peers()
+        assert (view.peer, view.connected) == (ALICE.peer_id, False)
+        assert "another network" in view.last_failure
+
+
+async def test_joining_another_network_says_so_and_is_forgotten(autojump_clock: MockClock, town: Town) -> None:
+    async with (
+        town.open_node(ALICE, "m:q4", network="lab") as alice,
+        town.open_node(CAROL, client_only=True, is_open=False) as carol,
+    ):
+        with pytest.raises(Unreachable, match="lost at once"):
+            await carol.peering.join(alice.address)
+        assert not carol.joined()
 
 
 async def test_a_private_network_keeps_others_out(autojump_clock: MockClock, town: Town) -> None:
@@ -245,3 +285,7 @@ async def test_a_peer_that_breaks_the_protocol_is_banned_and_shown_with_its_reas
             await seen(lambda: DAVE.peer_id not in alice.host.peers, 10)
         with pytest.raises(Unreachable):
             await dave.connect(alice.address)
+        [view] = alice.peering.peers()
+        assert (view.peer, view.connected) == (DAVE.peer_id, False)
+        assert "broke the protocol" in view.avoided
+        assert view.last_failure.startswith("protocol_violation: ")

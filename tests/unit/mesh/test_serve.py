@@ -9,11 +9,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from meshnode.domain import Message, Role, TextPart
+from meshnode.domain import FIRST_TOKEN_S, Message, Role, TextPart
 from meshnode.errors import PeerError
 from meshnode.events import Event, Failed, Finished, Heartbeat, Prefilling, Started, TextDelta, decoded_tokens
-from meshnode.mesh.admission import Limits, Places
-from meshnode.mesh.serve import outward
+from meshnode.mesh.admission import LONGEST_DEADLINE_S, Limits, Places
+from meshnode.mesh.incoming import MOST_TAILS, PAY_S
+from meshnode.mesh.serve import COUNTERSIGN_AT_ONCE, outward
 from meshnode.mesh.settle import SLICE, WINDOW
 from meshnode.net.memory import open_network
 from meshnode.net.transport import Transport
@@ -21,9 +22,10 @@ from meshnode.wire import messages as m
 from meshnode.wire.frames import pack
 from meshnode.wire.receipt import decode_signed
 from tests.kit.mesh import Party, open_party
-from tests.kit.offers import PRICES, offer, terms
+from tests.kit.offers import NETWORK, PRICES, offer, terms
 from tests.kit.peers import ALICE, BOB, CAROL
 from tests.kit.puppet import Puppet, calling
+from tests.kit.receipts import receipt, tick
 from tests.kit.requests import endless, prompt
 from tests.kit.streams import ANY_PORT
 
@@ -83,7 +85,7 @@ async def begun(puppet: Puppet, number: int = 1) -> None:
 async def test_on_trust_a_stranger_gets_one_window_and_no_more(autojump_clock: MockClock, scene: Scene) -> None:
     async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
         await begun(puppet)
-        with trio.move_on_after(60):
+        with trio.move_on_after(8):
             got = 0
             while True:
                 for event in await gather(puppet, lambda _: True):
@@ -92,7 +94,7 @@ async def test_on_trust_a_stranger_gets_one_window_and_no_more(autojump_clock: M
         mark = m.Mark(1, 6, 0, got)
         await puppet.say(puppet.tick([mark], 6 * 10 + got * 80, prompt=6, output=got, requests=1))
         more = 0
-        with trio.move_on_after(60):
+        with trio.move_on_after(8):
             while True:
                 more += sum(map(decoded_tokens, await gather(puppet, lambda _: True)))
         assert WINDOW - 16 <= more <= WINDOW
@@ -107,7 +109,7 @@ async def test_a_long_prompt_is_computed_slice_by_slice_as_it_is_paid(autojump_c
         assert await puppet.hear() == m.Accept(1)
         await puppet.say(puppet.body(1, request))
         done = 0
-        with trio.move_on_after(60):
+        with trio.move_on_after(8):
             while True:
                 for event in await gather(puppet, lambda _: True):
                     assert not isinstance(event, TextDelta)
@@ -136,6 +138,28 @@ async def test_all_that_was_paid_is_countersigned(autojump_clock: MockClock, sce
     assert (await scene.bob.book.accounts()).earned == cost
 
 
+async def test_many_channels_left_unsigned_are_countersigned_a_few_at_a_time(
+    autojump_clock: MockClock, scene: Scene
+) -> None:
+    for chan in range(1000, 1000 + 2 * COUNTERSIGN_AT_ONCE):
+        shown = tick(receipt(network=NETWORK, chan=chan))
+        await scene.bob.book.provide(ALICE.ledger_public, ALICE.peer_id, [shown])
+    short = endless("hi", model="a", tokens=10)
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await puppet.greet()
+        await puppet.say(puppet.ask(1, terms(BOB, short)))
+        assert await puppet.hear() == m.Accept(1)
+        await puppet.say(puppet.body(1, short))
+        got = sum(map(decoded_tokens, await gather(puppet, closes)))
+        cost = max(2000, 3 * 10 + got * 80)
+        await puppet.say(puppet.tick([m.Mark(1, 3, 0, got)], cost, prompt=3, output=got, requests=1))
+        for _ in range(COUNTERSIGN_AT_ONCE):
+            assert isinstance(await puppet.hear(), m.Countersigned)
+        with trio.move_on_after(4) as silence:
+            await puppet.hear()
+        assert silence.cancelled_caught
+
+
 async def test_who_owes_too_much_is_asked_to_pay_first(autojump_clock: MockClock, scene: Scene) -> None:
     short = endless("hi", model="a", tokens=2)
     async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
@@ -149,6 +173,57 @@ async def test_who_owes_too_much_is_asked_to_pay_first(autojump_clock: MockClock
         refused = await puppet.hear()
         assert isinstance(refused, m.Refuse)
         assert refused.code == "insufficient_credits"
+
+
+async def test_who_does_not_pay_loses_its_place(autojump_clock: MockClock, scene: Scene) -> None:
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await begun(puppet)
+        began = trio.current_time()
+        closing = (await gather(puppet, closes))[-1]
+        assert isinstance(closing, Failed)
+        assert closing.code == "insufficient_credits"
+        assert PAY_S <= trio.current_time() - began <= PAY_S + 5
+        assert scene.bob.places.held == 0
+    assert not scene.bob.violations
+
+
+async def test_who_sends_no_body_loses_its_place(autojump_clock: MockClock, scene: Scene) -> None:
+    large = terms(BOB, REQUEST, body_bytes=8 << 20)
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await puppet.greet()
+        for number in (1, 2):
+            await puppet.say(puppet.ask(number, large))
+            assert await puppet.hear() == m.Accept(number)
+        await puppet.say(puppet.ask(3, large))
+        assert isinstance(await puppet.hear(), m.Refuse)  # its share of what may be on its way
+        assert scene.bob.provider is not None
+        assert scene.bob.provider.bodies == 16 << 20
+        closing = (await gather(puppet, closes))[-1]
+        assert isinstance(closing, Failed)
+        assert closing.code == "deadline_exceeded"
+        await trio.sleep(5)
+        assert (scene.bob.places.held, scene.bob.provider.bodies) == (0, 0)
+
+
+async def test_who_comes_back_again_and_again_without_paying_is_asked_to_pay(
+    autojump_clock: MockClock, scene: Scene
+) -> None:
+    short = endless("hi", model="a", tokens=2)
+    answers, refused = 0, ""
+    for _ in range(12):
+        async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+            await puppet.greet()
+            for number in range(1, 8):
+                await puppet.say(puppet.ask(number, terms(BOB, short)))
+                said = await puppet.hear()
+                if isinstance(said, m.Refuse):
+                    refused = said.code
+                    break
+                await puppet.say(puppet.body(number, short))
+                await gather(puppet, closes)
+                answers += 1
+    assert refused == "insufficient_credits"
+    assert answers <= MOST_TAILS + 8
 
 
 async def test_a_peer_has_its_share_of_places(autojump_clock: MockClock, scene: Scene) -> None:
@@ -215,6 +290,28 @@ async def test_who_waits_hears_that_it_is_not_forgotten(autojump_clock: MockCloc
         await begun(puppet)
         events = await gather(puppet, lambda event: isinstance(event, Heartbeat))
         assert sum(map(decoded_tokens, events)) <= WINDOW
+
+
+@pytest.mark.parametrize(
+    ("deadline", "after"),
+    [(60.0, 60.0), (LONGEST_DEADLINE_S, FIRST_TOKEN_S)],
+    ids=["its own", "that of a first token, for a caller without one"],
+)
+async def test_a_deadline_ends_what_does_not_begin(
+    autojump_clock: MockClock, scene: Scene, deadline: float, after: float
+) -> None:
+    scene.bob.stable.load_s = 10_000
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await puppet.greet()
+        await puppet.say(puppet.ask(1, terms(BOB, REQUEST, deadline_ms=round(1000 * deadline))))
+        assert await puppet.hear() == m.Accept(1)
+        began = trio.current_time()
+        await puppet.say(puppet.body(1, REQUEST))
+        closing = (await gather(puppet, closes))[-1]
+        assert isinstance(closing, Failed)
+        assert closing.code == "deadline_exceeded"
+        assert trio.current_time() - began == pytest.approx(after, abs=1)
+        assert scene.bob.places.held == 0
 
 
 async def test_cancelling_frees_the_place_and_closes_the_request(autojump_clock: MockClock, scene: Scene) -> None:
@@ -344,11 +441,12 @@ async def test_another_network_is_turned_away(autojump_clock: MockClock, scene: 
     assert [reason for _, reason in scene.bob.violations] == ["is of another network."]
 
 
-async def test_half_a_frame_and_silence_is_a_violation(autojump_clock: MockClock, scene: Scene) -> None:
+async def test_half_a_frame_and_silence_ends_the_session(autojump_clock: MockClock, scene: Scene) -> None:
     async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
         await puppet.stream.write(b"\x00\x00\x01")
-        await trio.sleep(30)
-        assert "did not introduce itself" in scene.bob.violations[0][1]
+        with pytest.raises((PeerError, EOFError)):
+            await gather(puppet, lambda _: False)
+    assert not scene.bob.violations  # it may have fallen asleep
 
 
 async def test_one_byte_a_second_is_no_introduction(autojump_clock: MockClock, scene: Scene) -> None:
@@ -360,7 +458,7 @@ async def test_one_byte_a_second_is_no_introduction(autojump_clock: MockClock, s
     async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
         with pytest.raises(PeerError):
             await trickle(puppet)
-    assert scene.bob.violations
+    assert not scene.bob.violations
 
 
 def test_the_prices_are_those_of_the_tests_arithmetic() -> None:

@@ -103,6 +103,17 @@ def test_a_tab_opens_only_when_what_was_paid_is_stored() -> None:
     assert (tab.gate.prefill, tab.gate.decode) == (10 + SLICE, 32 + WINDOW - 1)
 
 
+def test_credit_that_comes_while_a_tick_is_stored_does_not_open_a_tab_for_it() -> None:
+    tab = Tab(1, PRICES, 1000)
+    for event in (Started(10), said(40)):
+        tab.take(event)
+    tab.credited(Mark(1, 10, 0, 40))
+    tab.grant(256)
+    assert (tab.gate.prefill, tab.gate.decode) == (SLICE, WINDOW - 1)
+    tab.release()
+    assert (tab.gate.prefill, tab.gate.decode) == (10 + SLICE, 40 + WINDOW - 1)
+
+
 @pytest.mark.parametrize("mark", [Mark(1, 10, 0, 33), Mark(1, 11, 0, 32), Mark(1, 10, 1, 32), Mark(1, 9, 0, 32)])
 def test_no_tick_pays_for_more_than_was_delivered_or_takes_back(mark: Mark) -> None:
     tab = Tab(1, PRICES, 1000)

@@ -9,8 +9,9 @@ import trio
 from trio.testing import MockClock
 
 from meshnode.domain import PeerId
-from meshnode.errors import ProtocolViolation, StreamReset
+from meshnode.errors import InternalFault, StreamReset
 from meshnode.events import Failed, TextDelta
+from meshnode.mesh.asker import PeerHung
 from meshnode.mesh.talk import BEAT_S, STALL_S, Talk, Tasks
 from meshnode.wire import messages as m
 from meshnode.wire.canonical import encode
@@ -151,7 +152,7 @@ async def test_who_does_not_read_is_a_violation(autojump_clock: MockClock) -> No
     talk = Talk(tape, Role.PROVIDER, opened(Role.PROVIDER))
     talk.say(m.Beat())
     began = trio.current_time()
-    with pytest.raises(ProtocolViolation, match="did not read"):
+    with pytest.raises(PeerHung, match="did not read"):
         await talk.write()
     assert trio.current_time() - began == pytest.approx(STALL_S)
 
@@ -160,7 +161,7 @@ async def test_more_than_can_ever_wait_is_a_violation(autojump_clock: MockClock)
     talk = Talk(Tape(), Role.PROVIDER, opened(Role.PROVIDER))
     for _ in range(300):
         talk.tell(1, TextDelta("x" * 100_000, 0, (1,)))
-    with pytest.raises(ProtocolViolation, match="bytes wait"):
+    with pytest.raises(PeerHung, match="bytes wait"):
         await talk.write()
 
 
@@ -168,7 +169,7 @@ async def test_saying_what_is_out_of_order_is_our_own_fault_and_never_sent(autoj
     tape = Tape()
     talk = Talk(tape, Role.PROVIDER, opened(Role.PROVIDER))
     talk.say(m.Accept(1))
-    with pytest.raises(ProtocolViolation):
+    with pytest.raises(InternalFault):
         await talk.flush()
     assert not tape.written
 
@@ -196,8 +197,41 @@ async def test_bodies_wait_for_room(autojump_clock: MockClock, nursery_of_talks:
     assert waiting.cancelled_caught
 
 
+async def test_everybody_who_waits_for_room_gets_it(autojump_clock: MockClock) -> None:
+    tape, through = Tape(), list[int]()
+    talk = Talk(tape, Role.PROVIDER, opened(Role.PROVIDER))
+
+    async def wait(number: int) -> None:
+        await talk.room()
+        through.append(number)
+        talk.tell(1, TextDelta("x" * 300_000, 0, (1,)))
+
+    async with trio.open_nursery() as nursery:
+        talk.tell(1, TextDelta("x" * 300_000, 0, (1,)))
+        for number in range(3):
+            nursery.start_soon(wait, number)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(talk.write)
+        await trio.sleep(1)
+        assert sorted(through) == [0, 1, 2]
+        nursery.cancel_scope.cancel()
+
+
+async def test_nothing_is_added_to_a_frame_that_was_cut(autojump_clock: MockClock) -> None:
+    tape = Tape()
+    tape.stuck = True
+    talk = Talk(tape, Role.PROVIDER, opened(Role.PROVIDER))
+    talk.say(m.Beat())
+    with trio.move_on_after(1):
+        await talk.write()
+    tape.stuck = False
+    talk.say(m.Bye("x"))
+    await talk.flush()
+    assert not tape.written
+
+
 async def _quietly(talk: Talk) -> None:
-    with pytest.raises(ProtocolViolation):
+    with pytest.raises(PeerHung):
         await talk.write()
 
 

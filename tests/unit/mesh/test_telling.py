@@ -259,11 +259,25 @@ async def test_who_wants_something_else_is_told_so(
     assert bool(alice.violations) == blamed
 
 
+@pytest.mark.parametrize("behave", [silent, trickle])
+async def test_a_caller_that_is_slow_is_reset_and_not_blamed(
+    autojump_clock: MockClock,
+    network: MemoryNetwork,
+    alice: Teller,
+    bob: MemoryHost,
+    behave: Callable[[Stream], Awaitable[None]],
+) -> None:
+    await connected(bob, alice)
+    async with bob.open_stream(ALICE.peer_id, PROTOCOL) as stream:
+        with trio.fail_after(2 * SUBSCRIBE_S), suppress(StreamReset):
+            await behave(stream)
+            assert not await stream.read()
+    assert not alice.violations
+
+
 @pytest.mark.parametrize(
     ("behave", "said"),
     [
-        (silent, "nothing whole"),
-        (trickle, "nothing whole"),
         (saying(b"\x00\x00"), "within a frame"),
         (saying(b"\x00\x00\x00\x05abc"), "within a frame"),
         (saying(b"\x00\x01\x00\x00"), "announced"),

@@ -65,7 +65,6 @@ async def connected(one: MemoryHost, other: Teller) -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (for_ever, "nothing whole"),
         (saying(b"\x00\x00\x00\x05abc"), "within a frame"),
         (saying(b"\xff\xff\xff\xff"), "announced"),
         (saying(pack(b"\x91\xa4told", limit=FRAME)), "cannot be read"),
@@ -93,6 +92,16 @@ async def test_a_peer_that_breaks_the_protocol_is_named_and_left_alone_for_a_whi
     assert len(voice.asked) == len(alice.violations) == 1
     await trio.sleep(2)
     assert len(voice.asked) == 2
+
+
+async def test_a_peer_that_says_nothing_whole_is_asked_again_and_not_blamed(
+    autojump_clock: MockClock, network: MemoryNetwork, alice: Teller, bob: MemoryHost
+) -> None:
+    voice = Voice(bob, for_ever)
+    await connected(bob, alice)
+    await trio.sleep(SILENCE_S + 5)
+    assert len(voice.asked) >= 2
+    assert not alice.violations
 
 
 async def test_a_peer_that_does_not_speak_it_is_asked_again_after_a_minute_and_not_blamed(
@@ -224,6 +233,25 @@ async def test_addresses_of_offers_are_learned(
         await alice.until_known(CAROL.peer_id, "c")
         await alice.host.reach(CAROL.peer_id)
         assert CAROL.peer_id in alice.host.peers
+
+
+@pytest.mark.parametrize("address", ["/ip4/10.0.0.2/tcp/9338", "/ip4/127.0.0.1/tcp/9338"])
+async def test_loopback_in_offers_is_believed_of_who_came_over_loopback_alone(
+    autojump_clock: MockClock, network: MemoryNetwork, address: str
+) -> None:
+    """A stranger's offer must not have this node dial what listens on its own machine."""
+    here, there = "/ip4/127.0.0.1/tcp/22", "/ip4/10.0.0.3/tcp/9338"
+    told = of(CAROL, "c", addresses=[f"{each}/p2p/{CAROL.peer_id}" for each in (here, there)])
+    async with (
+        network.open_host(ALICE, ()) as host,
+        open_teller(ALICE, host) as alice,
+        network.open_host(BOB, [address]) as bob,
+    ):
+        Voice(bob, then_wait(Told(offers=(told,))))
+        await host.connect(bob.addresses[0])
+        await alice.until_known(CAROL.peer_id, "c")
+        learned = [each.dialled for each in host._learned.of(CAROL.peer_id)]
+        assert learned == ([here, there] if "127.0.0.1" in address else [there])
 
 
 # --- several nodes --------------------------------------------------------------------------------
