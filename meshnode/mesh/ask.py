@@ -33,7 +33,7 @@ from meshnode.mesh.asker import PeerHung, PeerRefused
 from meshnode.mesh.greet import Self, greet
 from meshnode.mesh.outgoing import CREDIT, Draft, Outgoing, draft_of
 from meshnode.mesh.settle import TICK_S, Bill
-from meshnode.mesh.talk import Talk, Tasks
+from meshnode.mesh.talk import ACCEPT_S, Talk, Tasks
 from meshnode.net.transport import Stream, Transport
 from meshnode.wire import messages as m
 from meshnode.wire.offer import ModelOffer, Offer
@@ -125,7 +125,7 @@ class _Outbound:
         self._tasks: Tasks | None = None
         self._ready = trio.Event()
         self._owing = trio.Event()
-        self._moved = trio.Event()
+        self._asked = trio.Event()
         self._receipts = trio.open_memory_channel[m.Countersigned](_MOST_CONFIRMING)
         self._ended: MeshnodeError | None = None
 
@@ -151,7 +151,7 @@ class _Outbound:
         outgoing = Outgoing(self._last, draft, self)
         self._requests[outgoing.number] = outgoing
         self._bills[outgoing.number] = outgoing.bill
-        self._moved.set()
+        self._asked.set()
         self._talk.say(m.Ask(outgoing.number, draft.terms, draft.signature, CREDIT))
         return outgoing
 
@@ -159,7 +159,6 @@ class _Outbound:
         """Its reader is gone: the provider is told to stop, and what came is still paid for."""
         if outgoing.number in self._requests and not outgoing.bill.closed and self._talk is not None:
             outgoing.left_at = trio.current_time()
-            self._moved.set()
             self._talk.say(m.Cancel(outgoing.number))
         self._owing.set()
 
@@ -286,11 +285,12 @@ class _Outbound:
     async def _watch(self) -> None:
         """Look after requests whose provider gives no sign, or does not close what was cancelled."""
         while True:
-            self._moved = trio.Event()
+            if not self._requests:
+                self._asked = trio.Event()
+                await self._asked.wait()
             now = trio.current_time()
-            again = min((outgoing.look(now) for outgoing in self._requests.values()), default=math.inf)
-            with trio.move_on_at(again):
-                await self._moved.wait()
+            looks = [outgoing.look(now) for outgoing in self._requests.values()]
+            await trio.sleep_until(min([now + ACCEPT_S, *looks]))  # none that is made meanwhile hangs before that
 
     # --- paying -------------------------------------------------------------------------------
 

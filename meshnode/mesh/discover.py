@@ -100,10 +100,8 @@ class Discovery:
         self._vain = _Noted()
         self._meeting: dict[PeerId, trio.Event] = {}
         self._seeking: set[str] = set()
-        self._background = trio.Semaphore(DIALS)
-        self._urgent = trio.Semaphore(DIALS)
-        self._changed = trio.Event()
-        self._announced = trio.Event()
+        self._background, self._urgent = trio.Semaphore(DIALS), trio.Semaphore(DIALS)
+        self._changed, self._announced = trio.Event(), trio.Event()
         book.listen(self._stir)
         announcer.listen(self._announce)
 

@@ -27,7 +27,7 @@ UNSAID: Final = 16
 """Tokens that an engine may have computed and not told of."""
 MOST_TAILS: Final = 64
 """Answers of one ledger key that ended unpaid, in sessions that are over; with more it is served later."""
-FORGOTTEN_S: Final = 10.0
+FORGOTTEN_S: Final = 5.0
 """After so long one such answer is forgotten: an honest caller may crash."""
 MOST_DEBTORS: Final = 4096
 

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
+from meshnode.domain import FIRST_TOKEN_S
 from meshnode.errors import DeadlineExceeded, PaymentRequired
-from meshnode.events import Started, TextDelta
+from meshnode.events import Failed, Started, TextDelta
+from meshnode.mesh.admission import LONGEST_DEADLINE_S, Limits, Places
 from meshnode.mesh.incoming import (
     BODY_PAUSE_S,
     BODY_S,
     FORGOTTEN_S,
     MOST_DEBTORS,
+    MOST_TAILS,
     PAY_S,
     READ_S,
     Debts,
     Incoming,
 )
+from meshnode.wire import messages as m
 from meshnode.wire.canonical import encode
 from meshnode.wire.messages import Ask, Mark
 from tests.kit.offers import terms
-from tests.kit.peers import BOB
-from tests.kit.requests import prompt
+from tests.kit.peers import ALICE, BOB, CAROL
+from tests.kit.puppet import calling
+from tests.kit.requests import endless, prompt
+from tests.kit.serving import REQUEST, Scene, begun, closes, gather, open_serving
 
 
 def incoming(credit: int = 256, *, whole: bool = True) -> Incoming:
@@ -104,3 +115,118 @@ def test_no_more_debtors_are_remembered_than_fit(keys: list[int]) -> None:
         debts.note(str(key).encode(), 1, 0.0)
     assert all(debts.count(str(key).encode(), 0.0) >= 1 for key in keys[-100:])
     assert len(debts._tails) <= MOST_DEBTORS
+
+
+# --- as callers meet it -------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def scene(autojump_clock: MockClock) -> AsyncIterator[Scene]:
+    """On a virtual clock."""
+    async with open_serving() as opened:
+        yield opened
+
+
+async def test_who_owes_too_much_is_asked_to_pay_first(autojump_clock: MockClock, scene: Scene) -> None:
+    short = endless("hi", model="a", tokens=2)
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await puppet.greet()
+        for number in range(1, 9):
+            await puppet.say(puppet.ask(number, terms(BOB, short)))
+            assert await puppet.hear() == m.Accept(number)
+            await puppet.say(puppet.body(number, short))
+            await gather(puppet, closes)
+        await puppet.say(puppet.ask(9, terms(BOB, short)))
+        refused = await puppet.hear()
+        assert isinstance(refused, m.Refuse)
+        assert refused.code == "insufficient_credits"
+
+
+async def test_who_does_not_pay_loses_its_place(autojump_clock: MockClock, scene: Scene) -> None:
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await begun(puppet)
+        began = trio.current_time()
+        closing = (await gather(puppet, closes))[-1]
+        assert isinstance(closing, Failed)
+        assert closing.code == "insufficient_credits"
+        assert PAY_S <= trio.current_time() - began <= PAY_S + 5
+        assert scene.bob.places.held == 0
+    assert not scene.bob.violations
+
+
+async def test_who_sends_no_body_loses_its_place(autojump_clock: MockClock, scene: Scene) -> None:
+    large = terms(BOB, REQUEST, body_bytes=8 << 20)
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await puppet.greet()
+        for number in (1, 2):
+            await puppet.say(puppet.ask(number, large))
+            assert await puppet.hear() == m.Accept(number)
+        await puppet.say(puppet.ask(3, large))
+        assert isinstance(await puppet.hear(), m.Refuse)  # its share of what may be on its way
+        assert scene.bob.provider is not None
+        assert scene.bob.provider.bodies == 16 << 20
+        closing = (await gather(puppet, closes))[-1]
+        assert isinstance(closing, Failed)
+        assert closing.code == "deadline_exceeded"
+        await trio.sleep(5)
+        assert (scene.bob.places.held, scene.bob.provider.bodies) == (0, 0)
+
+
+async def test_who_comes_back_again_and_again_without_paying_is_asked_to_pay(
+    autojump_clock: MockClock, scene: Scene
+) -> None:
+    short = endless("hi", model="a", tokens=2)
+    answers, refused = 0, ""
+    for _ in range(12):
+        async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+            await puppet.greet()
+            for number in range(1, 8):
+                await puppet.say(puppet.ask(number, terms(BOB, short)))
+                said = await puppet.hear()
+                if isinstance(said, m.Refuse):
+                    refused = said.code
+                    break
+                await puppet.say(puppet.body(number, short))
+                await gather(puppet, closes)
+                answers += 1
+    assert refused == "insufficient_credits"
+    assert answers <= MOST_TAILS + 8
+
+
+async def test_a_peer_has_its_share_of_places(autojump_clock: MockClock, scene: Scene) -> None:
+    scene.bob.places.__init__(Limits(per_peer=1, requests=2))  # type: ignore[misc]  # the kitchen holds this object
+    async with (
+        calling(ALICE, scene.alice, BOB.peer_id) as puppet,
+        calling(CAROL, scene.carol, BOB.peer_id) as other,
+    ):
+        await begun(puppet)
+        await puppet.say(puppet.ask(2, terms(BOB, REQUEST)))
+        while not isinstance(refused := await puppet.hear(), m.Refuse):
+            pass
+        assert (refused.code, refused.retry_after_ms) == ("rate_limit_exceeded", 1000)
+        await begun(other)  # nobody else is kept out by it
+    await scene.bob.provider.quiet() if scene.bob.provider else None
+    assert scene.bob.places.held == 0
+    assert Places(Limits()).held == 0
+
+
+@pytest.mark.parametrize(
+    ("deadline", "after"),
+    [(60.0, 60.0), (LONGEST_DEADLINE_S, FIRST_TOKEN_S)],
+    ids=["its own", "that of a first token, for a caller without one"],
+)
+async def test_a_deadline_ends_what_does_not_begin(
+    autojump_clock: MockClock, scene: Scene, deadline: float, after: float
+) -> None:
+    scene.bob.stable.load_s = 10_000
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await puppet.greet()
+        await puppet.say(puppet.ask(1, terms(BOB, REQUEST, deadline_ms=round(1000 * deadline))))
+        assert await puppet.hear() == m.Accept(1)
+        began = trio.current_time()
+        await puppet.say(puppet.body(1, REQUEST))
+        closing = (await gather(puppet, closes))[-1]
+        assert isinstance(closing, Failed)
+        assert closing.code == "deadline_exceeded"
+        assert trio.current_time() - began == pytest.approx(after, abs=1)
+        assert scene.bob.places.held == 0

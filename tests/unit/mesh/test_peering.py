@@ -8,9 +8,11 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from meshnode.domain import PeerId
 from meshnode.errors import ConfigError, ModelNotFound, NobodyServes, Unreachable
 from meshnode.events import Failed, Finished, TextDelta
-from meshnode.net.memory import open_network
+from meshnode.mesh import prune
+from meshnode.net.memory import MemoryHost, open_network
 from meshnode.storage.database import open_inline
 from tests.kit.peerings import Node, Town
 from tests.kit.peers import ALICE, BOB, CAROL, identity
@@ -289,3 +291,30 @@ async def test_a_peer_that_breaks_the_protocol_is_banned_and_shown_with_its_reas
         assert (view.peer, view.connected) == (DAVE.peer_id, False)
         assert "broke the protocol" in view.avoided
         assert view.last_failure.startswith("protocol_violation: ")
+
+
+async def test_only_peers_of_no_use_are_parted_with(
+    autojump_clock: MockClock, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was joined, has a session, or offers a model is of use; and nobody hangs up on who called him."""
+    parted = set()
+    disconnect = MemoryHost.disconnect
+
+    async def noted(host: MemoryHost, peer: PeerId) -> None:
+        parted.add((host.peer_id, peer))
+        await disconnect(host, peer)
+
+    monkeypatch.setattr(MemoryHost, "disconnect", noted)
+    monkeypatch.setattr(prune, "KEPT", 0)
+    async with (
+        town.open_node(ALICE, "m:q4") as alice,
+        town.open_node(BOB, client_only=True) as bob,
+        town.open_node(CAROL, client_only=True, join=[bob.address]) as carol,
+        town.open_node(DAVE, client_only=True) as dave,
+    ):
+        for caller, called in ((carol, dave), (carol, alice), (alice, bob), (alice, dave)):
+            await caller.host.connect(called.address)
+        await seen(lambda: bob.models() == {"m:q4": 1}, 5)
+        await bob.ask(endless("hello", model="m", tokens=40))
+        await trio.sleep(2 * prune.IDLE_S)
+        assert parted == {(CAROL.peer_id, DAVE.peer_id), (ALICE.peer_id, DAVE.peer_id)}

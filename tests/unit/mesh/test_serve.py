@@ -9,77 +9,27 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from meshnode.domain import FIRST_TOKEN_S, Message, Role, TextPart
+from meshnode.domain import Message, Role, TextPart
 from meshnode.errors import PeerError
-from meshnode.events import Event, Failed, Finished, Heartbeat, Prefilling, Started, TextDelta, decoded_tokens
-from meshnode.mesh.admission import LONGEST_DEADLINE_S, Limits, Places
-from meshnode.mesh.incoming import MOST_TAILS, PAY_S
+from meshnode.events import Failed, Finished, Heartbeat, Prefilling, Started, TextDelta, decoded_tokens
 from meshnode.mesh.serve import COUNTERSIGN_AT_ONCE, outward
 from meshnode.mesh.settle import SLICE, WINDOW
-from meshnode.net.memory import open_network
-from meshnode.net.transport import Transport
 from meshnode.wire import messages as m
 from meshnode.wire.frames import pack
 from meshnode.wire.receipt import decode_signed
-from tests.kit.mesh import Party, open_party
 from tests.kit.offers import NETWORK, PRICES, offer, terms
 from tests.kit.peers import ALICE, BOB, CAROL
 from tests.kit.puppet import Puppet, calling
 from tests.kit.receipts import receipt, tick
 from tests.kit.requests import endless, prompt
-from tests.kit.streams import ANY_PORT
-
-REQUEST = endless("hello", model="a", tokens=300)
-
-
-class Scene:
-    """Bob, who serves, and the transport that alice reaches him by."""
-
-    def __init__(self, alice: Transport, bob: Party, carol: Transport) -> None:
-        self.alice = alice
-        self.bob = bob
-        self.carol = carol
+from tests.kit.serving import REQUEST, Scene, begun, closes, gather, open_serving
 
 
 @pytest.fixture
 async def scene(autojump_clock: MockClock) -> AsyncIterator[Scene]:
     """On a virtual clock."""
-    async with (
-        open_network() as network,
-        network.open_host(ALICE, ANY_PORT) as alice,
-        network.open_host(BOB, ANY_PORT) as bob,
-        network.open_host(CAROL, ANY_PORT) as carol,
-        open_party(BOB, bob) as party,
-    ):
-        for host in (alice, carol):
-            await host.connect(bob.addresses[0])
-        yield Scene(alice, party, carol)
-
-
-async def gather(puppet: Puppet, until: Callable[[Event], bool]) -> list[Event]:
-    """Events of request 1 up to one that is enough."""
-    found: list[Event] = []
-    while True:
-        message = await puppet.hear()
-        if isinstance(message, m.Events):
-            for _, event in message.items:
-                found.append(event)
-                if until(event):
-                    return found
-
-
-def closes(event: Event) -> bool:
-    """Whether it is the last."""
-    return isinstance(event, Finished | Failed)
-
-
-async def begun(puppet: Puppet, number: int = 1) -> None:
-    """Greet, ask, and send the body."""
-    if number == 1:
-        await puppet.greet()
-    await puppet.say(puppet.ask(number, terms(BOB, REQUEST)))
-    assert await puppet.hear() == m.Accept(number)
-    await puppet.say(puppet.body(number, REQUEST))
+    async with open_serving() as opened:
+        yield opened
 
 
 async def test_on_trust_a_stranger_gets_one_window_and_no_more(autojump_clock: MockClock, scene: Scene) -> None:
@@ -160,89 +110,6 @@ async def test_many_channels_left_unsigned_are_countersigned_a_few_at_a_time(
         assert silence.cancelled_caught
 
 
-async def test_who_owes_too_much_is_asked_to_pay_first(autojump_clock: MockClock, scene: Scene) -> None:
-    short = endless("hi", model="a", tokens=2)
-    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
-        await puppet.greet()
-        for number in range(1, 9):
-            await puppet.say(puppet.ask(number, terms(BOB, short)))
-            assert await puppet.hear() == m.Accept(number)
-            await puppet.say(puppet.body(number, short))
-            await gather(puppet, closes)
-        await puppet.say(puppet.ask(9, terms(BOB, short)))
-        refused = await puppet.hear()
-        assert isinstance(refused, m.Refuse)
-        assert refused.code == "insufficient_credits"
-
-
-async def test_who_does_not_pay_loses_its_place(autojump_clock: MockClock, scene: Scene) -> None:
-    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
-        await begun(puppet)
-        began = trio.current_time()
-        closing = (await gather(puppet, closes))[-1]
-        assert isinstance(closing, Failed)
-        assert closing.code == "insufficient_credits"
-        assert PAY_S <= trio.current_time() - began <= PAY_S + 5
-        assert scene.bob.places.held == 0
-    assert not scene.bob.violations
-
-
-async def test_who_sends_no_body_loses_its_place(autojump_clock: MockClock, scene: Scene) -> None:
-    large = terms(BOB, REQUEST, body_bytes=8 << 20)
-    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
-        await puppet.greet()
-        for number in (1, 2):
-            await puppet.say(puppet.ask(number, large))
-            assert await puppet.hear() == m.Accept(number)
-        await puppet.say(puppet.ask(3, large))
-        assert isinstance(await puppet.hear(), m.Refuse)  # its share of what may be on its way
-        assert scene.bob.provider is not None
-        assert scene.bob.provider.bodies == 16 << 20
-        closing = (await gather(puppet, closes))[-1]
-        assert isinstance(closing, Failed)
-        assert closing.code == "deadline_exceeded"
-        await trio.sleep(5)
-        assert (scene.bob.places.held, scene.bob.provider.bodies) == (0, 0)
-
-
-async def test_who_comes_back_again_and_again_without_paying_is_asked_to_pay(
-    autojump_clock: MockClock, scene: Scene
-) -> None:
-    short = endless("hi", model="a", tokens=2)
-    answers, refused = 0, ""
-    for _ in range(12):
-        async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
-            await puppet.greet()
-            for number in range(1, 8):
-                await puppet.say(puppet.ask(number, terms(BOB, short)))
-                said = await puppet.hear()
-                if isinstance(said, m.Refuse):
-                    refused = said.code
-                    break
-                await puppet.say(puppet.body(number, short))
-                await gather(puppet, closes)
-                answers += 1
-    assert refused == "insufficient_credits"
-    assert answers <= MOST_TAILS + 8
-
-
-async def test_a_peer_has_its_share_of_places(autojump_clock: MockClock, scene: Scene) -> None:
-    scene.bob.places.__init__(Limits(per_peer=1, requests=2))  # type: ignore[misc]  # the kitchen holds this object
-    async with (
-        calling(ALICE, scene.alice, BOB.peer_id) as puppet,
-        calling(CAROL, scene.carol, BOB.peer_id) as other,
-    ):
-        await begun(puppet)
-        await puppet.say(puppet.ask(2, terms(BOB, REQUEST)))
-        while not isinstance(refused := await puppet.hear(), m.Refuse):
-            pass
-        assert (refused.code, refused.retry_after_ms) == ("rate_limit_exceeded", 1000)
-        await begun(other)  # nobody else is kept out by it
-    await scene.bob.provider.quiet() if scene.bob.provider else None
-    assert scene.bob.places.held == 0
-    assert Places(Limits()).held == 0
-
-
 async def test_a_model_withdrawn_between_offer_and_ask_is_refused(autojump_clock: MockClock, scene: Scene) -> None:
     scene.bob.offered = offer(BOB)
     async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
@@ -290,28 +157,6 @@ async def test_who_waits_hears_that_it_is_not_forgotten(autojump_clock: MockCloc
         await begun(puppet)
         events = await gather(puppet, lambda event: isinstance(event, Heartbeat))
         assert sum(map(decoded_tokens, events)) <= WINDOW
-
-
-@pytest.mark.parametrize(
-    ("deadline", "after"),
-    [(60.0, 60.0), (LONGEST_DEADLINE_S, FIRST_TOKEN_S)],
-    ids=["its own", "that of a first token, for a caller without one"],
-)
-async def test_a_deadline_ends_what_does_not_begin(
-    autojump_clock: MockClock, scene: Scene, deadline: float, after: float
-) -> None:
-    scene.bob.stable.load_s = 10_000
-    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
-        await puppet.greet()
-        await puppet.say(puppet.ask(1, terms(BOB, REQUEST, deadline_ms=round(1000 * deadline))))
-        assert await puppet.hear() == m.Accept(1)
-        began = trio.current_time()
-        await puppet.say(puppet.body(1, REQUEST))
-        closing = (await gather(puppet, closes))[-1]
-        assert isinstance(closing, Failed)
-        assert closing.code == "deadline_exceeded"
-        assert trio.current_time() - began == pytest.approx(after, abs=1)
-        assert scene.bob.places.held == 0
 
 
 async def test_cancelling_frees_the_place_and_closes_the_request(autojump_clock: MockClock, scene: Scene) -> None:
