@@ -1,7 +1,8 @@
 """Who may connect: before this node has joined anything only this machine, and at no time who is banned.
 
 A transport asks through a :class:`Gate`: for the remote IP address of each inbound connection before anything of it is
-served, and for a peer's id as soon as its key has proved it. Dials of our own are asked for the id alone.
+served, and for a peer's id as soon as its key has proved it. Of dials the id is asked, and the address too where others
+told of it: only what the owner names is dialled through a closed door.
 """
 
 from __future__ import annotations
@@ -86,6 +87,13 @@ class Gate:
     def lets_in(self, host: str) -> bool:
         """Whether a connection from the IP address ``host`` may be served."""
         return self._admits(host) or self._refuse(host=host)
+
+    def lets_out(self, host: str) -> bool:
+        """Whether the IP address ``host`` may be dialled because somebody named it: who is kept out is not fetched in.
+
+        What the owner names is dialled all the same. So a node that joined nobody meets no strangers by hearsay.
+        """
+        return self._admits(host)
 
     def bars(self, peer: PeerId) -> bool:
         """Whether a connection or stream with ``peer`` is to be dropped."""

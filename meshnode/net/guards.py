@@ -27,6 +27,10 @@ shows the guard at work, and runs stock libp2p beside it, so that a new release 
     and reads as a clean end
 18  the remote end of an IPv6 connection is unknown             known
 19  two programs can listen on one port, taking turns           refused (host)
+20  a connection that came in holds its task and its place      gives both back when it is over (swarm)
+    until the host ends: after as many as there are places,
+    all of them long gone, nobody is let in any more
+21  a connection whose tasks are cancelled keeps its socket     closes it
 ==  ==========================================================  ==============================================
 
 Not needed here: libp2p's own health monitor (9 does it on the connection itself, without opening a stream).
@@ -58,6 +62,7 @@ log = structlog.get_logger()
 MAX_WINDOW = 1 << 20
 WRITE_STALL_S = 20.0
 _MAX_CONTROL = 128 * 1024  # bytes of 12-byte answers waiting behind one write: only a flood gets there
+_CLOSE_S = 1.0
 _DATA = yamux.MAX_MESSAGE_SIZE - yamux.HEADER_SIZE
 _LOST = (RawConnError, IOException, OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -218,6 +223,16 @@ class GuardedYamux(yamux.Yamux):
 
     def _hear(self) -> None:
         self._heard = trio.current_time()
+
+    async def start(self) -> None:
+        """Carry streams until the connection is over; when that is because it was cancelled, close it (guard 21)."""
+        try:
+            await super().start()
+        finally:
+            if not self.event_closed.is_set():
+                with trio.CancelScope(deadline=trio.current_time() + _CLOSE_S, shield=True):
+                    await self.secured_conn.close()
+                    await self._cleanup_on_error()
 
     async def _write_frame(self, data: bytes) -> None:
         """Write one frame whole (guard 2). A frame without payload waits for nobody (guard 14)."""

@@ -33,7 +33,7 @@ from meshnode.errors import (
 )
 from meshnode.identity import Identity
 from meshnode.net import guards
-from meshnode.net.addressbook import MOST_ADDRESSES, AddressBook
+from meshnode.net.addressbook import MOST_ADDRESSES, AddressBook, believed, is_local
 from meshnode.net.doorkeeper import Gate, everybody, nobody
 from meshnode.net.host_stream import HostStream, select
 from meshnode.net.listening import claim
@@ -122,6 +122,7 @@ class Host:
         self._gate = gate
         keep_door(self._network, gate)
         self._learned = AddressBook()
+        self._proved = AddressBook()
         self._inbound = Slots(limits.inbound_streams)
         self._outbound = Slots(limits.outbound_streams)
         self._dialling: dict[PeerId, trio.Lock] = {}
@@ -174,7 +175,7 @@ class Host:
 
     async def reach(self, peer: PeerId) -> None:
         """Connect to ``peer`` where it is known or said to be, unless we are. Raises Unreachable."""
-        await self._reach(peer, self._dialable(peer))
+        await self._reach(peer, [] if self._alive(_id(peer)) else self._dialable(peer))
 
     def known(self, peer: PeerId) -> tuple[str, ...]:
         """Where ``peer`` was reached, and where it says that it listens."""
@@ -245,15 +246,19 @@ class Host:
         return [conn for conn in self._network.get_connections(peer) if not conn.is_closed]
 
     def _known(self, peer: PeerId) -> list[str]:
+        """Where it was reached, and what it told libp2p of itself, as far as it is to be believed."""
         try:
-            return [str(address) for address in self._host.peerstore.addrs(_id(peer))]
+            said = [str(address) for address in self._host.peerstore.addrs(_id(peer))]
         except PeerStoreError:
             return []
+        local = is_local(self, peer) or any(address.loopback for address in self._proved.of(peer))
+        return [parse_address(address).dialled for address in believed(peer, said, local=local)]
 
     def _dialable(self, peer: PeerId) -> list[str]:
         """What proved true first, and of that the latest: a peer moves, and libp2p keeps where it was for a day."""
         learned = [address.dialled for address in self._learned.of(peer)]
-        return list(dict.fromkeys((*self._known(peer)[-MOST_ADDRESSES:], *learned)))
+        found = dict.fromkeys((*self._known(peer)[-MOST_ADDRESSES:], *learned))
+        return [address for address in found if self._gate.lets_out(parse_address(address).host)]
 
     async def _reach(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """Make sure of a connection; whoever else wants the same one waits for the dial under way."""
@@ -303,6 +308,7 @@ class Host:
         except Exception as error:
             raise Unreachable(f"{peer} cannot be reached at {address}: {_reason(error)}.") from error
         self._host.peerstore.add_addrs(_id(peer), [Multiaddr(address)], _REMEMBERED_S)
+        self._proved.learn(peer, [f"{address}/p2p/{peer}"])
 
     async def _negotiated(self, peer: PeerId, protocol: str) -> HostStream:
         """A new stream on which the peer agreed to ``protocol``."""

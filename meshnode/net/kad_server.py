@@ -8,11 +8,12 @@ import trio
 
 from meshnode.domain import PeerId
 from meshnode.errors import ProtocolViolation
+from meshnode.net.addressbook import is_local
 from meshnode.net.directory import ROOM, Hint, Key, parse_key
 from meshnode.net.kad_table import Table, position
 from meshnode.net.kad_wire import Kind, Message, Reader, encode
 from meshnode.net.provider_records import Bucket, ProviderRecords, subnet_of
-from meshnode.net.transport import Stream, Transport, parse_address
+from meshnode.net.transport import Stream, Transport
 
 MOST_STREAMS = 64
 STREAMS_PER_PEER = 8
@@ -139,9 +140,3 @@ class Server:
         ours = self._ours(key)
         hints = self._records.get(key, trio.current_time())
         return hints if ours is None else (ours, *hints)[:ROOM]
-
-
-def is_local(host: Transport, peer: PeerId) -> bool:
-    """Whether ``host`` reaches ``peer`` on its own machine."""
-    link = host.link(peer)
-    return link is not None and parse_address(link.address).loopback

@@ -36,6 +36,7 @@ from libp2p.peer.id import ID
 
 from meshnode.domain import PeerId
 from meshnode.errors import MeshnodeError, Overloaded, ProtocolViolation, Unreachable
+from meshnode.net.addressbook import is_local
 from meshnode.net.directory import (
     ENOUGH,
     ROOM,
@@ -47,7 +48,7 @@ from meshnode.net.directory import (
     Timing,
     stem_of,
 )
-from meshnode.net.kad_server import STREAMS_PER_PEER, Server, is_local
+from meshnode.net.kad_server import STREAMS_PER_PEER, Server
 from meshnode.net.kad_table import Contact, Table, Walk, contact, position
 from meshnode.net.kad_wire import Kind, Message, Reader, encode
 from meshnode.net.provider_records import Caps, ProviderRecords, subnet_of, usable

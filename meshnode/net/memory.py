@@ -245,7 +245,8 @@ class MemoryHost:
     async def reach(self, peer: PeerId) -> None:
         """Connect to ``peer`` where it is known or said to be, unless we are. Raises Unreachable."""
         known = [parse_address(address)._replace(peer=None) for address in self.known(peer)]
-        await self._reach(peer, list(dict.fromkeys((*known, *self._learned.of(peer)))))
+        found = () if peer in self._cables else dict.fromkeys((*known, *self._learned.of(peer)))
+        await self._reach(peer, [address for address in found if self._gate.lets_out(address.host)])
 
     def known(self, peer: PeerId) -> tuple[str, ...]:
         """Where ``peer`` was reached, and where it says that it listens."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from meshnode.domain import PeerId, Record
-from meshnode.errors import ConfigError
+from meshnode.net.addressbook import believed
 from meshnode.net.directory import ROOM, Hint, Key, belongs
 from meshnode.net.transport import parse_address
 
@@ -142,22 +142,11 @@ class Window:
 
 
 def usable(peer: PeerId, addresses: Iterable[str], *, local: bool) -> tuple[str, ...]:
-    """Those of ``addresses`` (up to 4, up to 256 characters together) at which ``peer`` can be dialled, made whole.
-
-    Loopback addresses count only when they were told over loopback (``local``): elsewhere they would have this machine
-    dial itself.
-    """
-    kept: dict[str, None] = {}
-    for text in addresses:
-        try:
-            address = parse_address(text)
-        except ConfigError:
-            continue
-        if address.peer not in (None, peer) or not address.port or address.unspecified or address.loopback > local:
-            continue
-        whole = str(address._replace(peer=peer))
+    """What is ``believed`` of these addresses, as much as a record holds: up to 4, of up to 256 characters together."""
+    kept: list[str] = []
+    for whole in believed(peer, addresses, local=local):
         if len(kept) < MOST_ADDRESSES and sum(map(len, kept)) + len(whole) <= MOST_ADDRESS_CHARS:
-            kept[whole] = None
+            kept.append(whole)
     return tuple(kept)
 
 

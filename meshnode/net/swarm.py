@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 
 import trio
 from libp2p import new_host
-from libp2p.abc import INetConn, INetStream, INetwork, INotifee, IRawConnection, ISecureConn
+from libp2p.abc import IMuxedConn, INetConn, INetStream, INetwork, INotifee, IRawConnection, ISecureConn
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_new_x25519_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.rcmgr import ResourceLimits, ResourceManager
@@ -65,7 +66,24 @@ def build(identity: Identity, psk: bytes | None, announce: list[Address], limits
     network.retry_config = RetryConfig(max_retries=0)
     network.auto_connector.maybe_connect = _stay  # type: ignore[method-assign]  # guard 12: low watermarks do not stop it
     network._negative_peer_cache._ttl = 0.0  # guard 11: when to try again is decided above this room
+    _give_places_back(network)
     return host
+
+
+def _give_places_back(network: Swarm) -> None:
+    """Have who serves a connection that came in leave when it is over, and free its place (guard 20).
+
+    libp2p has it wait for the end of the swarm once the connection is set up, unless that failed.
+    """
+    upgrade = network.upgrade_inbound_raw_conn
+
+    async def upgraded(raw_conn: IRawConnection, maddr: Multiaddr) -> IMuxedConn:
+        conn = await upgrade(raw_conn, maddr)
+        if isinstance(conn, guards.GuardedYamux):
+            await conn.event_shutting_down.wait()
+        raise SwarmException("the connection is over")
+
+    network.upgrade_inbound_raw_conn = upgraded  # type: ignore[method-assign]
 
 
 async def _stay() -> None:

@@ -125,6 +125,8 @@ class Transport(Protocol):
     def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """Note where ``peer`` is said to be: ``…/p2p/<peer>``, for ``reach`` and ``open_stream`` to try.
 
+        Neither dials what the door does not admit; ``connect`` does, for it is the owner who names an address.
+
         What is malformed, names another peer, or cannot be dialled (port 0, all interfaces) is dropped without a word.
         Of each peer the latest 8 are kept.
         """
@@ -178,12 +180,14 @@ class Address(NamedTuple):
     @property
     def unspecified(self) -> bool:
         """Whether it stands for every address of this machine (``0.0.0.0``, ``::``)."""
-        return self.kind in _IP and ipaddress.ip_address(self.host).is_unspecified
+        return self.kind in _IP and _ip(self.host).is_unspecified
 
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach it."""
-        return self.kind in _IP and ipaddress.ip_address(self.host).is_loopback
+        if self.kind in _IP:
+            return _ip(self.host).is_loopback
+        return re.fullmatch(r"(.+\.)?localhost\.?", self.host.lower()) is not None  # RFC 6761
 
 
 _IP = {"ip4": 4, "ip6": 6}
@@ -231,6 +235,12 @@ def parse_dial(text: str) -> tuple[Address, PeerId]:
     if address.port == 0 or address.unspecified:
         raise _bad(text, "nobody can be dialled there")
     return address, address.peer
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """IPv4 in IPv6's clothes (``::ffff:…``, RFC 4291) is what it is: it is dialled as IPv4."""
+    address = ipaddress.ip_address(host)
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _host_ok(kind: str, host: str) -> bool:

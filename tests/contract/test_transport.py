@@ -203,6 +203,25 @@ async def test_a_closed_door_keeps_nobody_from_going_out(opener: Opener, bob: Tr
     assert door.came == []
 
 
+async def test_through_a_closed_door_only_whom_the_owner_names_is_dialled(opener: Opener, bob: Transport) -> None:
+    door = Door(open=False)
+    async with opened(opener, door) as carol:
+        carol.learn(BOB.peer_id, bob.addresses)
+        with pytest.raises(Unreachable, match="no address"):
+            await carol.reach(BOB.peer_id)
+        with pytest.raises(Unreachable, match="no address"):
+            async with carol.open_stream(BOB.peer_id, ECHO):
+                pass
+        assert door.came == ["127.0.0.1"] * 2
+        await carol.connect(bob.addresses[0])
+        await carol.disconnect(BOB.peer_id)
+        with pytest.raises(Unreachable, match="no address"):
+            await carol.reach(BOB.peer_id)
+        door.open = True
+        await carol.reach(BOB.peer_id)
+        assert carol.peers == {BOB.peer_id}
+
+
 async def test_who_is_blocked_gets_nowhere_either(opener: Opener, alice: Transport) -> None:
     door, witness = Door(), Witness()
     async with opened(opener, door) as carol:

@@ -24,12 +24,13 @@ from tests.kit.libp2p_traps import TRAPS, Trap, escaped, free_port
 
 PROTOCOL = TProtocol("/test/1")
 QUIET = ConnectionConfig(min_connections=0, low_watermark=0)
+SMALL = ConnectionConfig(min_connections=0, low_watermark=0, high_watermark=3, max_connections=3)
 
 
 @asynccontextmanager
-async def host(name: bytes, port: int = 0) -> AsyncIterator[IHost]:
+async def host(name: bytes, port: int = 0, config: ConnectionConfig = QUIET) -> AsyncIterator[IHost]:
     """A stock host on loopback, with the auto-connector as far off as its settings go."""
-    made = new_host(key_pair=create_new_key_pair(name.ljust(32)), connection_config=QUIET)
+    made = new_host(key_pair=create_new_key_pair(name.ljust(32)), connection_config=config)
     async with made.run([Multiaddr(f"/ip4/127.0.0.1/tcp/{port}")]):
         yield made
 
@@ -124,6 +125,18 @@ async def port_of_its_own() -> bool:
         return not second.get_network().listeners
 
 
+async def places_given_back() -> bool:
+    """20: a host with places for three lets in a fifth after four have come and gone."""
+    async with host(b"b", config=SMALL) as far:
+        for _ in range(5):
+            async with host(b"a") as near:
+                await connect(near, far)
+                await near.disconnect(far.get_id())
+            while far.get_network().connections:  # noqa: ASYNC110  # nothing tells
+                await trio.sleep(0.01)
+        return True
+
+
 HOSTS: dict[str, Trap] = {
     "01": handler_that_fails,
     "06": many_streams,
@@ -132,6 +145,7 @@ HOSTS: dict[str, Trap] = {
     "11": dial_again,
     "12": no_dials_of_its_own,
     "19": port_of_its_own,
+    "20": places_given_back,
 }
 
 

@@ -268,6 +268,17 @@ async def remote_address_over_ipv6() -> bool:
             return TrioTCPStream(stream).get_remote_address() == ("::1", port)
 
 
+async def cancelled_with_all_its_tasks() -> bool:
+    """21: the tasks of a connection are cancelled; its other end learns that it is over."""
+    here, there = trio.testing.memory_stream_pair()
+    async with muxer(Wire(here, is_initiator=True)):
+        await trio.sleep(0.01)
+    far = Wire(there, is_initiator=False)
+    while await far.read(100):
+        pass
+    return True
+
+
 Trap = Callable[[], Awaitable[bool]]
 TRAPS: dict[str, Trap] = {
     "02": write_cancelled_half_way,
@@ -282,6 +293,7 @@ TRAPS: dict[str, Trap] = {
     "16": reset_here_while_reading,
     "17": unread_for_long,
     "18": remote_address_over_ipv6,
+    "21": cancelled_with_all_its_tasks,
 }
 
 

@@ -110,6 +110,7 @@ def test_the_gate_asks_both_and_defaults_let_everything_pass() -> None:
     door.block(BOB.peer_id, 2000.0)
     gate = Gate(door, door.blocked, Clock())
     assert (gate.lets_in("127.0.0.1"), gate.lets_in("192.0.2.9")) == (True, False)
+    assert (gate.lets_out("127.0.0.1"), gate.lets_out("192.0.2.9")) == (True, False)
     assert (gate.bars(BOB.peer_id), gate.bars(ALICE.peer_id)) == (True, False)
     gate.check(ALICE.peer_id)
     with pytest.raises(Unreachable, match="blocked for a time"):

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -23,10 +23,11 @@ from meshnode.net.host import Host, open_host
 from meshnode.net.transport import Limits, Stream
 from tests.kit.libp2p_stock import HOSTS
 from tests.kit.libp2p_traps import SYN_1, TRAPS, Wire, alone, escaped, frame, free_port
-from tests.kit.peers import ALICE, BOB
+from tests.kit.peers import ALICE, BOB, CAROL, identity
 
 ANY_PORT = ("/ip4/127.0.0.1/tcp/0",)
 ECHO = "/test/echo/1"
+DAVE = identity("dave")
 ROOMY = Limits(inbound_streams=400, outbound_streams=400, open_timeout_s=1)
 
 
@@ -259,6 +260,53 @@ async def test_guard_19_a_port_belongs_to_one_program() -> None:
         with pytest.raises(PortInUse, match=str(port)):
             async with open_host(BOB, [f"/ip4/127.0.0.1/tcp/{port}"]):
                 pass
+
+
+async def test_guard_20_who_has_left_takes_no_place() -> None:
+    """Stock: after as many connections as there are places, however long gone, all others are turned away."""
+    async with open_host(BOB, ANY_PORT, limits=Limits(connections=3)) as bob:
+        bob.set_handler(ECHO, echo)
+        alone = trio.lowlevel.current_statistics().tasks_living
+        for _ in range(6):
+            async with open_host(ALICE, ()) as alice:
+                await alice.connect(bob.addresses[0])
+                assert await works(alice)
+            with trio.fail_after(10):
+                await bob.wait_change(frozenset([ALICE.peer_id]))
+        async with open_host(CAROL, ()) as carol:
+            await carol.connect(bob.addresses[0])
+            assert await works(carol)
+        with trio.fail_after(10):
+            await until(lambda: trio.lowlevel.current_statistics().tasks_living <= alone)
+
+
+async def test_guard_20_who_stays_keeps_his_place() -> None:
+    """The bound still holds: libp2p lets two stay and keeps the third place for handshakes."""
+    async with (
+        open_host(BOB, ANY_PORT, limits=Limits(connections=3)) as bob,
+        open_host(ALICE, ()) as alice,
+        open_host(CAROL, ()) as carol,
+        open_host(DAVE, ()) as dave,
+    ):
+        for host in (alice, carol):
+            await host.connect(bob.addresses[0])
+        with pytest.raises(Unreachable):
+            await dave.connect(bob.addresses[0])
+        await alice.disconnect(BOB.peer_id)
+        with trio.fail_after(10):
+            await until(lambda: bob.peers == {CAROL.peer_id})
+        await dave.connect(bob.addresses[0])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what no event tells of."""
+    while not condition():  # noqa: ASYNC110  # on purpose
+        await trio.sleep(0.01)
+
+
+def test_guard_21_a_cancelled_connection_is_closed() -> None:
+    """Stock: its socket stays open, and its peer does not learn of it, until the garbage is collected."""
+    assert escaped(TRAPS["21"])
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import socket
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import trio
@@ -191,6 +194,60 @@ async def test_what_a_handler_served_is_not_logged(bob: Host) -> None:
     failures = [entry for entry in logs if entry["event"] == "stream_handler_failed"]
     assert [entry["error"] for entry in failures] == ["RuntimeError"]
     assert "secret" not in str(logs)
+
+
+async def test_what_a_stranger_told_libp2p_of_this_machine_is_not_believed(bob: Host) -> None:
+    """libp2p keeps every address that a peer claims to listen on, and whoever is connected may claim any."""
+    claims = [Multiaddr(f"/ip4/127.0.0.1/tcp/{free_port()}"), Multiaddr("/ip4/127.0.0.1/udp/1/quic-v1")]
+    async with open_host(ALICE, ()) as alice:
+        alice._host.peerstore.add_addrs(bob._host.get_id(), claims, 60)
+        assert alice.known(BOB.peer_id) == ()
+        with pytest.raises(Unreachable, match="no address of it is known"):
+            await alice.reach(BOB.peer_id)
+        await alice.connect(bob.addresses[0])
+        reached = bob.addresses[0].partition("/p2p/")[0]
+        assert set(alice.known(BOB.peer_id)) == {str(claims[0]), reached}
+        await alice.disconnect(BOB.peer_id)
+        assert reached in alice.known(BOB.peer_id)
+
+
+@pytest.mark.parametrize("psk", [None, b"k" * 32])
+async def test_a_host_that_is_cancelled_closes_every_socket_in_time(psk: bytes | None) -> None:
+    """Not left in order: a scope around it is cancelled, and with it every task of libp2p at once (guard 21)."""
+    gc.collect()
+    before = sockets()
+    async with open_host(BOB, ANY_PORT, psk=psk) as bob, open_host(CAROL, ANY_PORT, psk=psk) as carol:
+        carol.set_handler("/test/hang/1", hang)
+        between = sockets()
+        with trio.CancelScope() as scope:
+            async with open_host(ALICE, ANY_PORT, psk=psk) as alice:
+                await alice.connect(carol.addresses[0])
+                await bob.connect(alice.addresses[0])
+                async with alice.open_stream(CAROL.peer_id, "/test/hang/1") as stream:
+                    await stream.write(b"x")
+                    cancelled = trio.current_time()
+                    scope.cancel()
+                    await stream.read()
+        assert trio.current_time() - cancelled < 3
+        assert not alice.peers
+        with trio.fail_after(5):
+            for host in (bob, carol):
+                await host.wait_change(frozenset([ALICE.peer_id]))
+        assert sockets() == between
+    gc.collect()  # a socket that was left to it would warn, and warnings are errors
+    assert sockets() == before
+
+
+async def hang(stream: Stream) -> None:
+    """Read and say nothing."""
+    while await stream.read():
+        pass
+
+
+def sockets() -> int:
+    """How many sockets this process has open."""
+    links = [os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    return sum(link.startswith("socket:") for link in links)
 
 
 async def test_garbage_on_the_port_harms_nobody(bob: Host) -> None:

@@ -14,7 +14,7 @@ from meshnode.domain import PeerId
 from meshnode.errors import PeerError, StreamReset
 from meshnode.identity import Identity
 from meshnode.net.directory import Hint, Key, key_for, shard_of, stem_of
-from meshnode.net.kad_server import MOST_STREAMS, STREAMS_PER_PEER, Server, is_local
+from meshnode.net.kad_server import MOST_STREAMS, STREAMS_PER_PEER, Server
 from meshnode.net.kad_table import Table, contact
 from meshnode.net.kad_wire import Kind, Message, Reader, encode
 from meshnode.net.memory import MemoryHost, MemoryNetwork, open_network
@@ -220,12 +220,3 @@ async def test_stopping_resets_what_is_being_served_and_serves_nobody_more(
                 await stream.read()
         with pytest.raises(PeerError):
             await ask(alice, Message(kind=Kind.PING))
-
-
-async def test_local_is_who_comes_over_loopback(autojump_clock: MockClock, desk: Desk) -> None:
-    async with desk.network.open_host(ALICE, ["/ip4/127.0.0.1/tcp/9338"]) as alice, desk.guest(CAROL):
-        await desk.host.connect(alice.addresses[0])
-        assert is_local(desk.host, ALICE.peer_id)
-        await desk.host.disconnect(ALICE.peer_id)
-        assert not is_local(desk.host, ALICE.peer_id)
-        assert not is_local(desk.host, PeerId("nobody"))

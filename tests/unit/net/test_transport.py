@@ -68,6 +68,28 @@ def test_listening_takes_an_ip_address_of_this_machine() -> None:
             parse_listen(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "loopback", "unspecified"),
+    [
+        ("/ip4/127.8.8.8/tcp/1", True, False),
+        ("/ip6/::1/tcp/1", True, False),
+        ("/ip6/::ffff:127.0.0.1/tcp/1", True, False),
+        ("/dns/localhost/tcp/1", True, False),
+        ("/dns4/x.LOCALHOST./tcp/1", True, False),
+        ("/dns4/localhost.example.org/tcp/1", False, False),
+        ("/dns4/notlocalhost/tcp/1", False, False),
+        ("/ip4/192.0.2.7/tcp/1", False, False),
+        ("/ip6/::ffff:192.0.2.7/tcp/1", False, False),
+        ("/ip4/0.0.0.0/tcp/1", False, True),
+        ("/ip6/::/tcp/1", False, True),
+        ("/ip6/::ffff:0.0.0.0/tcp/1", False, True),
+    ],
+)
+def test_what_stands_for_this_machine_is_known(text: str, loopback: bool, unspecified: bool) -> None:
+    address = parse_address(text)
+    assert (address.loopback, address.unspecified) == (loopback, unspecified)
+
+
 def test_dialling_takes_a_peer_and_a_place_that_can_be_dialled() -> None:
     text = f"/dns4/example.org/tcp/9338/p2p/{ALICE.peer_id}"
     assert parse_dial(text) == (parse_address(text), ALICE.peer_id)
