@@ -16,9 +16,12 @@ from meshnode.mesh.asker import PeerRefused
 from meshnode.net.memory import MemoryNetwork
 from meshnode.storage.database import Connection, Database
 from tests.kit.mesh import Party
-from tests.kit.requests import prompt
+from tests.kit.requests import endless, prompt
 
 T = TypeVar("T")
+
+REQUESTS = 150
+"""Of one seed."""
 
 
 class SlowDisk:
@@ -96,3 +99,30 @@ async def any_road(random: Random, network: MemoryNetwork, one: Party, other: Pa
             network.part([one.peer], [other.peer])
             await trio.sleep(random.random() * 4)
             network.heal()
+
+
+async def live(random: Random, network: MemoryNetwork, alice: Party, bob: Party, *, cuts: bool) -> Counter[str]:
+    """All requests of one seed, in both directions; how they ended."""
+    ends: Counter[str] = Counter()
+    async with trio.open_nursery() as trouble:
+        if cuts:
+            trouble.start_soon(any_road, random, network, alice, bob)
+        async with trio.open_nursery() as clients:
+            for _ in range(REQUESTS):
+                await trio.sleep(random.expovariate(1 / random.choice([0.005, 0.05, 0.2])))
+                asking, serving = (alice, bob) if random.random() < 0.6 else (bob, alice)
+                clients.start_soon(any_client, random, asking, serving, ends)
+        trouble.cancel_scope.cancel()
+    network.heal()
+    return ends
+
+
+async def balanced(consumer: Party, provider: Party) -> bool:
+    """Whether both books say the same, after a last request whose greeting swaps the newest receipts."""
+    try:
+        await consumer.whole(provider, endless("hi", model="a", tokens=3))
+    except MeshnodeError:
+        await consumer.whole(provider, endless("hi", model="a", tokens=3))
+    await trio.sleep(10)
+    spent = await consumer.book.totals("consumer", provider.identity.ledger_public)
+    return spent == await provider.book.totals("provider", consumer.identity.ledger_public)

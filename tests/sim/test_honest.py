@@ -5,7 +5,6 @@ Each seed is a mesh of its own on a virtual clock: delays, disks, speeds and cli
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from random import Random
 
@@ -14,16 +13,12 @@ import structlog
 import trio
 from trio.testing import MockClock
 
-from meshnode.errors import MeshnodeError
-from meshnode.net.memory import MemoryNetwork, open_network
+from meshnode.net.memory import open_network
 from meshnode.storage.database import open_inline
-from tests.kit.mesh import Party, open_party
+from tests.kit.mesh import open_party
 from tests.kit.peers import ALICE, BOB
-from tests.kit.requests import endless
 from tests.kit.streams import ANY_PORT
-from tests.kit.trouble import SlowDisk, any_client, any_road
-
-REQUESTS = 150
+from tests.kit.trouble import SlowDisk, balanced, live
 
 
 @pytest.fixture(autouse=True)
@@ -36,33 +31,6 @@ def quiet() -> Iterator[None]:
 
 def _drop(_logger: object, _method: str, _event: object) -> str:
     raise structlog.DropEvent
-
-
-async def live(random: Random, network: MemoryNetwork, alice: Party, bob: Party, *, cuts: bool) -> Counter[str]:
-    """All requests of one seed, in both directions; how they ended."""
-    ends: Counter[str] = Counter()
-    async with trio.open_nursery() as trouble:
-        if cuts:
-            trouble.start_soon(any_road, random, network, alice, bob)
-        async with trio.open_nursery() as clients:
-            for _ in range(REQUESTS):
-                await trio.sleep(random.expovariate(1 / random.choice([0.005, 0.05, 0.2])))
-                asking, serving = (alice, bob) if random.random() < 0.6 else (bob, alice)
-                clients.start_soon(any_client, random, asking, serving, ends)
-        trouble.cancel_scope.cancel()
-    network.heal()
-    return ends
-
-
-async def balanced(consumer: Party, provider: Party) -> bool:
-    """Whether both books say the same, after a last request whose greeting swaps the newest receipts."""
-    try:
-        await consumer.whole(provider, endless("hi", model="a", tokens=3))
-    except MeshnodeError:
-        await consumer.whole(provider, endless("hi", model="a", tokens=3))
-    await trio.sleep(10)
-    spent = await consumer.book.totals("consumer", provider.identity.ledger_public)
-    return spent == await provider.book.totals("provider", consumer.identity.ledger_public)
 
 
 @pytest.mark.parametrize("seed", range(12))
