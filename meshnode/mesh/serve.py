@@ -342,7 +342,8 @@ class _Inbound:
     # --- the till -----------------------------------------------------------------------------
 
     async def _till(self, channel: ProviderChannel) -> None:
-        """Store ticks as they come, let the engine go on, countersign when all is paid and now and then."""
+        """Store ticks as they come, let the engine go on; countersign at first, when all is paid, and now and then."""
+        await self._countersign(channel)
         unsigned = 0
         async for tick in self._ticks:
             more = Totals()
@@ -361,11 +362,15 @@ class _Inbound:
             unsigned += 1
             if unsigned >= COUNTERSIGN_EVERY or not (self._running or any(tab.owes for tab in self._tabs.values())):
                 unsigned = 0
-                for _ in range(COUNTERSIGN_AT_ONCE):
-                    if (signed := await channel.countersign()) is None:
-                        break
-                    self._talk.say(m.Countersigned(encode_signed(signed)))
+                await self._countersign(channel)
             self._provider.stir()
+
+    async def _countersign(self, channel: ProviderChannel) -> None:
+        """Sign what is left unsigned, a few at a time."""
+        for _ in range(COUNTERSIGN_AT_ONCE):
+            if (signed := await channel.countersign()) is None:
+                return
+            self._talk.say(m.Countersigned(encode_signed(signed)))
 
 
 def _refusal(number: int, error: MeshnodeError) -> m.Refuse:

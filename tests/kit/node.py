@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +51,31 @@ class Node:
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [pid for pid in map(int, path.read_text().split()) if b"meshnode.engine.worker" in _command(pid)]
 
+    @property
+    def peer(self) -> str:
+        """Its peer id."""
+        return str(self.ready["peer_id"])
+
+    @property
+    def address(self) -> str:
+        """Where peers reach it: the first address it tells."""
+        return str(self.ready["addresses"][0])
+
+    def meshnode(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """What ``meshnode WORDS --home …`` does to it."""
+        return meshnode(*words, "--home", str(self.home))
+
+    def told(self, *words: str) -> dict[str, Any]:
+        """What ``meshnode WORDS --json`` says of it; the command must succeed."""
+        done = self.meshnode(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut ends it."""
+        self.stop(signal.SIGKILL)
+
     def stop(self, signum: int = signal.SIGTERM, timeout: float = 20.0) -> int:
         """Send a signal and wait for the end; gives the exit code."""
         if self.process.poll() is None:
@@ -66,9 +91,16 @@ def _command(pid: int) -> bytes:
 
 
 def command(home: Path, *flags: str) -> list[str]:
-    """The command line of ``meshnode up`` on free ports of this machine."""
+    """The command line of ``meshnode up`` on free ports of this machine; flags that name where to listen hold alone."""
     up = [sys.executable, "-m", "meshnode", "up", "--json", "--home", str(home), "--cpu"]
-    return [*up, "--api", "127.0.0.1:0", "--listen", "/ip4/127.0.0.1/tcp/0", *flags]
+    listen = [] if "--listen" in flags else ["--listen", "/ip4/127.0.0.1/tcp/0"]
+    return [*up, "--api", "127.0.0.1:0", *listen, *flags]
+
+
+def meshnode(*words: str) -> subprocess.CompletedProcess[str]:
+    """A command of ``meshnode``, run to its end; what it says is kept as text."""
+    line = [sys.executable, "-m", "meshnode", *words]
+    return subprocess.run(line, capture_output=True, text=True, timeout=60, env=environment(), check=False)
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -78,11 +110,16 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 @contextmanager
-def running_node(home: Path, *flags: str, **extra: str) -> Iterator[Node]:
-    """Start a node, wait until it says that it is ready, and end it (SIGTERM, then SIGKILL) afterwards."""
+def running_node(home: Path, *flags: str, within: Sequence[str] = (), **extra: str) -> Iterator[Node]:
+    """Start a node, wait until it says that it is ready, and end it (SIGTERM, then SIGKILL) afterwards.
+
+    ``within`` is what is put before its command line, to run it in a network namespace; its log goes on where an
+    earlier start on the same home ended.
+    """
     log_path = home.parent / f"{home.name}.log"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(command(home, *flags), stdout=subprocess.PIPE, stderr=log, env=environment(**extra))
+    line = [*within, *command(home, *flags)]
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log, env=environment(**extra))
     try:
         yield Node(process, home, _read_ready(process, log_path), log_path)
     finally:

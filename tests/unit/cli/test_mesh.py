@@ -42,7 +42,11 @@ def test_peers_are_shown_with_how_they_are_reached_and_how_they_did(shell: Shell
 
 
 def test_why_a_peer_is_avoided_is_said_with_what_it_did(shell: Shell, node: FakeNode) -> None:
-    peer = {"peer": BOB, "avoided": "broke the protocol, not asked for 58 s", "last_failure": "protocol_violation: lied"}
+    peer = {
+        "peer": BOB,
+        "avoided": "broke the protocol, not asked for 58 s",
+        "last_failure": "protocol_violation: lied",
+    }
     node.json("GET /api/peers", {"peers": [peer]})
     (_, row) = shell("peers").out.splitlines()
     assert row.endswith("avoided: broke the protocol, not asked for 58 s (protocol_violation: lied)")
