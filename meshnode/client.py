@@ -23,7 +23,16 @@ import msgspec
 
 from meshnode.client_records import Credits, Model, Peer, PullProgress, Served, Status
 from meshnode.domain import Message, ModelId, PeerId, Record, TextPart
-from meshnode.errors import DeadlineExceeded, Forbidden, InternalFault, MeshnodeError, ModelNotFound, NodeNotRunning
+from meshnode.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    InternalFault,
+    ModelNotFound,
+    NodeNotRunning,
+    RequestError,
+    ServingError,
+)
+from meshnode.events import kind_of
 
 CONTROL_SOCKET: Final = "control.sock"
 TIMEOUT_S: Final = 30.0
@@ -283,20 +292,6 @@ def _split(pieces: Iterable[bytes]) -> Iterator[bytes]:
 # --- errors ---------------------------------------------------------------------------------------
 
 
-def _codes() -> Mapping[str, type[MeshnodeError]]:
-    found: dict[str, type[MeshnodeError]] = {}
-    waiting: list[type[MeshnodeError]] = [MeshnodeError]
-    while waiting:
-        kind = waiting.pop()
-        waiting += kind.__subclasses__()
-        if kind is not MeshnodeError:
-            found[kind.code] = kind
-    return found
-
-
-_BY_CODE: Final = _codes()
-
-
 def raise_envelope(body: bytes, status: int) -> NoReturn:
     """Raise what an HTTP error body says, as the class of :mod:`meshnode.errors` that its code names."""
     try:
@@ -307,8 +302,8 @@ def raise_envelope(body: bytes, status: int) -> NoReturn:
 
 
 def _raise(error: _Error, status: int) -> NoReturn:
-    fallback = "invalid_request" if 400 <= status < 500 else "server_error"
-    kind = _BY_CODE.get(error.code or "", _BY_CODE[fallback])
+    fallback = RequestError if 400 <= status < 500 else ServingError
+    kind = kind_of(error.code or "") or fallback
     raise kind(error.message, hint=error.hint, param=error.param)
 
 
