@@ -62,7 +62,12 @@ class Needs(Record, frozen=True, kw_only=True):
 
     @property
     def least_context(self) -> int:
-        """Tokens a model's context must hold, as far as the prompt can be estimated."""
+        """Tokens a model's context must hold for the prompt, as far as it can be estimated, and one token more."""
+        return self.prompt + 1
+
+    @property
+    def full_context(self) -> int:
+        """Tokens it holds where the answer may grow as long as the request allows; with less it ends sooner."""
         return self.prompt + (self.output if self.bounded else 1)
 
 

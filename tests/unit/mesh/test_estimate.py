@@ -38,8 +38,8 @@ def test_a_prompts_tokens_are_guessed_from_its_text_or_counted() -> None:
 
 def test_the_answers_length_is_what_was_asked_or_a_guess() -> None:
     bounded, open_ = needs(prompt("x" * 40, tokens=500)), needs(prompt("x" * 40))
-    assert (bounded.output, bounded.least_context) == (500, 510)
-    assert (open_.output, open_.least_context) == (OUTPUT_TOKENS, 11)
+    assert (bounded.output, bounded.least_context, bounded.full_context) == (500, 11, 510)
+    assert (open_.output, open_.least_context, open_.full_context) == (OUTPUT_TOKENS, 11, 11)
 
 
 def test_the_bodys_size_counts_text_and_media() -> None:

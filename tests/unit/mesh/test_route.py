@@ -150,6 +150,16 @@ def test_this_node_comes_last_where_its_context_seems_too_short() -> None:
     assert order(plan(long, local(info=info(n_ctx=4096)), draw=first)) == ["alice"]
 
 
+def test_who_has_room_for_a_whole_answer_goes_before_who_would_have_to_end_it_sooner() -> None:
+    asked = prompt(tokens=1000)
+    roomy, tight = peer("roomy", context=2000, decode_tps=1.0), peer("tight", context=1000)
+    assert order(plan(asked, None, [tight, roomy], draw=first)) == ["roomy", "tight"]
+    assert order(plan(asked, local(info=info(n_ctx=900)), [tight, roomy], draw=first)) == ["roomy", "tight", "alice"]
+    assert order(plan(asked, local(info=info(n_ctx=1000)), [tight, roomy], draw=first)) == ["roomy", "alice", "tight"]
+    assert order(plan(asked, local(), [tight], draw=first)) == ["alice", "tight"]
+    assert order(plan(asked, None, [tight], draw=first)) == ["tight"]
+
+
 # --- peers ----------------------------------------------------------------------------------------
 
 
@@ -165,7 +175,6 @@ def test_this_node_comes_last_where_its_context_seems_too_short() -> None:
         (with_part(ImagePart("data:")), peer(), "modality", CapabilityUnavailable),
         (prompt(top_logprobs=1), peer(), "features", CapabilityUnavailable),
         (prompt("x" * 8000), peer(context=1000), "context", ContextLengthExceeded),
-        (prompt(tokens=1000), peer(context=1000), "context", ContextLengthExceeded),
         (prompt("x" * 1000), peer(max_body=999), "body", BodyTooLarge),
         (prompt(max_cost_uc=99), peer(prices=Prices(0, 0, 0, 100)), "price", CapabilityUnavailable),
         (prompt(tokens=10, max_cost_uc=99), peer(prices=Prices(0, 0, 10, 0)), "price", CapabilityUnavailable),
