@@ -103,6 +103,11 @@ class Places:
         """Places taken, all peers together."""
         return self._held.total()
 
+    @property
+    def per_peer(self) -> int:
+        """Places that one peer may have."""
+        return self._limits.per_peer
+
     def take(self, peer: PeerId) -> None:
         """Take a place. Raises RateLimited (this peer has its share) or Overloaded (all are taken)."""
         if self._held[peer] >= self._limits.per_peer:

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+import msgspec
+
 from meshnode.domain import GenerationRequest, PeerId
-from meshnode.errors import MeshnodeError, PeerError
-from meshnode.events import Event, kind_of
+from meshnode.errors import MeshnodeError, OwnerError, PeerError
+from meshnode.events import Event, Failed, kind_of
 from meshnode.wire.messages import Refuse
 from meshnode.wire.offer import ModelOffer, Offer
 
@@ -49,9 +51,19 @@ class Asker(Protocol):
 def meant(error: MeshnodeError) -> MeshnodeError:
     """What an error of asking a peer says: a refusal is the error that its code names.
 
-    A code that no class of the tree has is PeerError's: a peer's own words are no label.
+    A code that no class of the tree has is PeerError's: a peer's own words are no label. So is one that speaks of this
+    machine, which no peer knows anything of.
     """
     if not isinstance(error, PeerRefused):
         return error if kind_of(error.code) is not None else PeerError(error.message, retry_after_s=error.retry_after_s)
-    kind = kind_of(error.refusal) or PeerError
+    kind = kind_of(error.refusal)
+    if kind is None or issubclass(kind, OwnerError):
+        kind = PeerError
     return kind(error.message, hint=error.hint, param=error.param, retry_after_s=error.retry_after_s)
+
+
+def theirs(event: Event) -> Event:
+    """An event as a peer may have sent it: a failure that speaks of this machine is no more than the peer's own."""
+    if isinstance(event, Failed) and (kind := kind_of(event.code)) is not None and issubclass(kind, OwnerError):
+        return msgspec.structs.replace(event, code=PeerError.code)
+    return event

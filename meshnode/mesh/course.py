@@ -23,6 +23,7 @@ from meshnode.errors import (
     MeshnodeError,
     ModelLoading,
     Overloaded,
+    OwnerError,
     PaymentRequired,
     PeerError,
     ProtocolViolation,
@@ -132,6 +133,10 @@ class MeshCourse:
         meaning = meant(error) if remote else error
         if remote:
             self._learn(PeerId(candidate.node), meaning, "in mid-answer" if spoke else "before its first token")
+        if remote and isinstance(meaning, OwnerError):  # no peer can be paid: this node's own engine is what is left
+            self._waiting = deque(other for other in self._waiting if other.kind == "local")
+            if spoke or not self._waiting:
+                return meaning
         if spoke:
             return _broken(candidate, meaning) if remote else meaning
         if isinstance(meaning, ContextLengthExceeded):
@@ -180,7 +185,7 @@ class MeshCourse:
     def _learn(self, peer: PeerId, meaning: MeshnodeError, when: str) -> None:
         if isinstance(meaning, ProtocolViolation):
             self._health.violated(peer, when)
-        elif isinstance(meaning, _PATIENT) or _own_deadline(self._request, meaning):
+        elif isinstance(meaning, (*_PATIENT, OwnerError)) or _own_deadline(self._request, meaning):
             self._health.refused(peer)
         else:
             self._health.failed(peer, meaning.code, when)
@@ -219,7 +224,7 @@ def _own_deadline(request: GenerationRequest, meaning: MeshnodeError) -> bool:
 
 
 def _reason(candidate: Candidate, error: MeshnodeError, meaning: MeshnodeError) -> str:
-    if candidate.kind == "local":
+    if candidate.kind == "local" or isinstance(meaning, OwnerError):
         return f"this node: {meaning.message.rstrip('.')}"
     did = "refused" if isinstance(error, PeerRefused) else "failed"
     return f"{short(PeerId(candidate.node))} {did} ({meaning.code})"

@@ -14,7 +14,7 @@ import trio
 from meshnode.domain import GenerationRequest
 from meshnode.errors import MeshnodeError, ProtocolViolation
 from meshnode.events import CLOSING, Event, Heartbeat, Loading, Prefilling, Queued, decoded_tokens, failure
-from meshnode.mesh.asker import PeerHung
+from meshnode.mesh.asker import PeerHung, theirs
 from meshnode.mesh.greet import Self
 from meshnode.mesh.settle import Bill
 from meshnode.mesh.talk import ACCEPT_S, HANG_S
@@ -135,7 +135,7 @@ class Outgoing:
             self._further = now
             self._spoke = self._spoke or decoded_tokens(event) > 0
         if self.left_at is None:
-            self._hold(self.draft.scrutiny.clean(event))
+            self._hold(theirs(self.draft.scrutiny.clean(event)))
 
     def _hold(self, event: Event) -> None:
         """Keep an event for the reader; of those that only say how things stand the newest is enough."""

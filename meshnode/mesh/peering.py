@@ -127,6 +127,7 @@ class _Parts:
             max(FEWEST_OPEN, 2 * settings.serve.per_peer),
             world.entropy,
         )
+        self.provider = self._provider()
         self.announcer = self._announcer()
         self.news = trio.Event()
         self.offers.listen(self._stir)
@@ -146,7 +147,7 @@ class _Parts:
             prices=lambda card: prices_for(card.parameters),
             context_of=self._context_of,
             addresses=lambda: world.transport.addresses,
-            draining=lambda: world.draining.is_set() or world.pool.draining,
+            draining=lambda: world.draining.is_set() or world.pool.draining or self.provider.troubled,
             wall_clock=world.wall_clock,
             slots=world.settings.engine.slots,
             max_body=m.MAX_BODY,
@@ -160,8 +161,7 @@ class _Parts:
         """What asking needs."""
         return Desk(self.us, self.world.transport, self.book, self.violated)
 
-    def provider(self) -> Provider:
-        """What serves."""
+    def _provider(self) -> Provider:
         world, serve = self.world, self.world.settings.serve
         local = LocalDispatcher(world.library, world.pool, world.metrics, node=world.identity.peer_id)
         places = Places(Limits(per_peer=serve.per_peer, requests=serve.requests))
@@ -187,7 +187,7 @@ class Peering:
         self._joined = list(joined)
         self._belongs = trio.Event()
         self._looking = trio.CancelScope()
-        self._provider = parts.provider()
+        self._provider = parts.provider
         send, neighbours = trio.open_memory_channel[str](NEIGHBOURS)
         self._neighbours = send
         self._tidings = Tidings(

@@ -23,23 +23,23 @@ from meshnode.domain import GenerationRequest, PeerId, ServiceClass
 from meshnode.engine.gate import Gate
 from meshnode.errors import (
     Cancelled,
-    DeadlineExceeded,
     Draining,
     InternalFault,
     MeshnodeError,
     Overloaded,
+    OwnerError,
     PaymentRequired,
     ProtocolViolation,
-    RequestError,
-    ServingError,
+    StreamReset,
 )
-from meshnode.events import Event, Failed, Finished, Heartbeat, failure, kind_of
+from meshnode.events import Event, Failed, Finished, Heartbeat, failure
 from meshnode.identity import verify
 from meshnode.ledger.book import Book, ProviderChannel, Totals
 from meshnode.mesh.admission import LONGEST_DEADLINE_S, Places, judge, rebuild, whole
 from meshnode.mesh.answer import Answer
 from meshnode.mesh.greet import Self, greet
 from meshnode.mesh.incoming import MOST_TAILS, Debts, Incoming
+from meshnode.mesh.outward import outward, refusal, too_long
 from meshnode.mesh.settle import Tab
 from meshnode.mesh.talk import BEAT_S, Talk, Tasks
 from meshnode.net.transport import Stream
@@ -56,7 +56,9 @@ MOST_BODIES_OF_ONE: Final = 16 << 20
 LARGE_BODY: Final = 128 << 10
 """Bytes of a body from which on reading it takes so long that others would notice."""
 MOST_OWING: Final = 8
-"""Requests of a peer that ended and are not paid for; with more it is asked to pay first."""
+"""Requests of a peer that ended and are not paid for; with more, and more than it may run, it is to pay first."""
+TROUBLED_S: Final = 30.0
+"""How long nobody is served after the books could not be written."""
 COUNTERSIGN_EVERY: Final = 64
 """Ticks after which a receipt is countersigned in the middle of things."""
 COUNTERSIGN_AT_ONCE: Final = 16
@@ -104,6 +106,18 @@ class Provider:
         """Who left without paying."""
         self.bodies = 0
         """Bytes of bodies on their way."""
+        self._troubled_until = 0.0
+
+    @property
+    def troubled(self) -> bool:
+        """Whether this node's books could not be written lately: what it would serve now could not be paid for."""
+        return trio.current_time() < self._troubled_until
+
+    def trouble(self, error: OwnerError) -> None:
+        """The books could not be written."""
+        if not self.troubled:
+            structlog.get_logger().error("serving_paused", seconds=TROUBLED_S, error=str(error))
+        self._troubled_until = trio.current_time() + TROUBLED_S
 
     def talks(self, peer: PeerId) -> bool:
         """Whether a session with ``peer`` is open."""
@@ -163,10 +177,14 @@ class _Inbound:
                 tasks.start(self._serve, tasks)
         finally:
             self._clear()
-        if isinstance(tasks.failure, MeshnodeError):
-            await self._part(tasks.failure)
-        if tasks.failure is not None:
-            raise tasks.failure
+        error = tasks.failure
+        if isinstance(error, OwnerError):
+            self._provider.trouble(error)
+            error = StreamReset("this provider cannot keep its books now.")
+        if isinstance(error, MeshnodeError):
+            await self._part(error)
+        if error is not None:
+            raise error
 
     async def _serve(self, tasks: Tasks) -> None:
         kitchen = self._kitchen
@@ -217,7 +235,7 @@ class _Inbound:
         except ProtocolViolation:
             raise
         except MeshnodeError as error:
-            self._talk.say(_refusal(ask.number, error))
+            self._talk.say(refusal(ask.number, error))
             return
         self._running[ask.number] = incoming
         self._tabs[ask.number] = incoming.tab
@@ -226,9 +244,11 @@ class _Inbound:
     def _admit(self, incoming: Incoming) -> None:
         """Take a place for it. Raises what refuses it."""
         judge(incoming.terms, self._kitchen.offer())
+        if self._provider.troubled:
+            raise Overloaded("this provider cannot keep its books now.", retry_after_s=TROUBLED_S)
         owing = sum(tab.closed and tab.owes for tab in self._tabs.values())
         tails = self._provider.debts.count(self._ledger, trio.current_time())
-        if owing >= MOST_OWING or tails >= MOST_TAILS:
+        if owing >= max(MOST_OWING, self._kitchen.places.per_peer) or tails >= MOST_TAILS:
             raise PaymentRequired(f"{owing + round(tails)} answers are not paid for.", retry_after_s=2.0)
         size = incoming.terms.body_bytes
         if self._provider.bodies + size > MOST_BODIES or self._bodies + size > MOST_BODIES_OF_ONE:
@@ -272,7 +292,7 @@ class _Inbound:
                 structlog.get_logger().error("serving_failed", peer=self._peer, error=type(error).__name__)
             closing = failure(known or InternalFault("the provider failed inside."))
         if incoming.number in self._running:
-            self._close(incoming, closing or incoming.closing or failure(_too_long()))
+            self._close(incoming, closing or incoming.closing or failure(too_long()))
 
     async def _compute(self, incoming: Incoming) -> Failed | None:
         aside = self._kitchen.aside if len(incoming.body) >= LARGE_BODY else here
@@ -371,24 +391,3 @@ class _Inbound:
             if (signed := await channel.countersign()) is None:
                 return
             self._talk.say(m.Countersigned(encode_signed(signed)))
-
-
-def _refusal(number: int, error: MeshnodeError) -> m.Refuse:
-    wait_ms = round(1000 * (error.retry_after_s or 0.0))
-    return m.Refuse(number, error.code, str(error)[:500], wait_ms)
-
-
-def outward(failed: Failed) -> Failed:
-    """A failure as a stranger is told of it: what is wrong with its own request in full, of this node the kind only.
-
-    Our own words name files, devices and the last lines of a worker's log.
-    """
-    kind = kind_of(failed.code)
-    if kind is not None and issubclass(kind, RequestError | ProtocolViolation | Cancelled):
-        return failed
-    code = failed.code if kind is not None and issubclass(kind, ServingError) else "server_error"
-    return Failed(code, "the provider could not serve this.", retry_after_s=failed.retry_after_s)
-
-
-def _too_long() -> DeadlineExceeded:
-    return DeadlineExceeded(f"the answer took over {LONGEST_DEADLINE_S:g} s, which is the longest here.")

@@ -40,7 +40,7 @@ def test_a_start_says_the_network_and_how_many_are_there(peers: int, said: str) 
 
 def test_a_start_alone_says_how_to_join() -> None:
     assert at_start(joined=False, network="public", peers=0, client_only=False, served=[True]) == (
-        "alone: `meshnode join ADDR`"
+        "alone: `meshnode join ADDR` (a network's first node: `meshnode up --open`)"
     )
 
 

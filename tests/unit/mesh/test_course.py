@@ -11,6 +11,7 @@ from meshnode.errors import (
     CapabilityUnavailable,
     ContextLengthExceeded,
     DeadlineExceeded,
+    DiskFull,
     MeshnodeError,
     ModelFailed,
     NobodyServes,
@@ -242,6 +243,19 @@ def test_nothing_is_learnt_of_this_node() -> None:
     way.course.late()
     way.course.done(Speed(None, None))
     assert way.health.record(PeerId("alice")) == UNKNOWN
+
+
+def test_what_is_wrong_with_this_machine_is_no_peers_fault() -> None:
+    full = DiskFull("no room for a receipt.")
+    way = Way(peer("bob"), peer("carol"), HERE)
+    assert way.follow(full) == (["bob", "alice"], None)
+    assert way.course.route.reason == "1 tried: this node: no room for a receipt"
+    assert way.health.record(PeerId("bob")) == UNKNOWN
+    assert Way(peer("bob"), peer("carol")).follow(full) == (["bob"], full)
+    way = Way(peer("bob"), HERE)
+    way.course.next()
+    assert way.course.lost(full, spoke=True) is full
+    assert Way(HERE, peer("bob")).follow(full) == (["alice", "bob"], None)
 
 
 # --- the end --------------------------------------------------------------------------------------

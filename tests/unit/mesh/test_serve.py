@@ -6,13 +6,15 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import pytest
+import structlog
 import trio
 from trio.testing import MockClock
 
 from meshnode.domain import Message, Role, TextPart
-from meshnode.errors import PeerError
+from meshnode.errors import DiskFull, PeerError
 from meshnode.events import Failed, Finished, Heartbeat, Prefilling, Started, TextDelta, decoded_tokens
-from meshnode.mesh.serve import COUNTERSIGN_AT_ONCE, outward
+from meshnode.mesh.outward import outward
+from meshnode.mesh.serve import COUNTERSIGN_AT_ONCE, TROUBLED_S
 from meshnode.mesh.settle import SLICE, WINDOW
 from meshnode.wire import messages as m
 from meshnode.wire.frames import pack
@@ -98,7 +100,9 @@ async def test_many_channels_left_unsigned_are_countersigned_a_few_at_a_time(
     async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
         await puppet.greet()
         await puppet.say(puppet.ask(1, terms(BOB, short)))
-        assert await puppet.hear() == m.Accept(1)
+        greeted = [await puppet.hear() for _ in range(COUNTERSIGN_AT_ONCE + 1)]
+        assert greeted.count(m.Accept(1)) == 1
+        assert sum(isinstance(message, m.Countersigned) for message in greeted) == COUNTERSIGN_AT_ONCE
         await puppet.say(puppet.body(1, short))
         got = sum(map(decoded_tokens, await gather(puppet, closes)))
         cost = max(2000, 3 * 10 + got * 80)
@@ -192,6 +196,38 @@ async def test_a_caller_that_is_gone_leaves_nothing_running(autojump_clock: Mock
     assert scene.bob.provider is not None
     assert scene.bob.provider.bodies == 0
     assert (await scene.bob.stable.until_alive("a")).gauge.running == 0
+
+
+async def test_a_provider_that_cannot_keep_its_books_serves_nobody_for_a_while(
+    autojump_clock: MockClock, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise DiskFull("no room at /home/me.")
+
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await begun(puppet)
+        await gather(puppet, lambda event: isinstance(event, TextDelta))
+        with monkeypatch.context() as patched:
+            patched.setattr(scene.bob.database, "write", full)
+            mark = m.Mark(1, 6, 0, 1)
+            await puppet.say(puppet.tick([mark], 6 * 10 + 80, prompt=6, output=1, requests=1))
+            with structlog.testing.capture_logs() as logs:
+                while not isinstance(bye := await puppet.hear(), m.Bye):
+                    pass
+                await trio.sleep(1)
+    assert bye == m.Bye("stream_reset", "this provider cannot keep its books now.")
+    assert [entry["event"] for entry in logs].count("serving_paused") == 1
+    assert "stream_handler_failed" not in [entry["event"] for entry in logs]
+    async with calling(ALICE, scene.alice, BOB.peer_id) as puppet:
+        await puppet.greet()
+        await puppet.say(puppet.ask(1, terms(BOB, REQUEST)))
+        refused = await puppet.hear()
+        assert isinstance(refused, m.Refuse)
+        assert (refused.code, refused.retry_after_ms) == ("overloaded", 30_000)
+        await trio.sleep(TROUBLED_S)
+        await puppet.say(puppet.ask(2, terms(BOB, REQUEST)))
+        assert await puppet.hear() == m.Accept(2)
 
 
 async def test_a_newer_session_ends_the_older(autojump_clock: MockClock, scene: Scene) -> None:
