@@ -192,7 +192,7 @@ def _consent(node: Client) -> str:
 def leave(home: Path, as_json: bool) -> None:
     """Leave the mesh.
 
-    Every address is forgotten, and strangers are let in no more.
+    Every address is forgotten, and strangers are let in no more; neither are they asked.
     """
     with open_client(home) as node:
         forgotten = node.leave()
@@ -200,7 +200,7 @@ def leave(home: Path, as_json: bool) -> None:
         emit_json({"forgotten": forgotten})
     else:
         addresses = {0: "No address was", 1: "1 address was"}.get(forgotten, f"{forgotten} addresses were")
-        click.echo(f"Left. {addresses} forgotten; strangers may not use this node's models any more.")
+        click.echo(f"Left. {addresses} forgotten; this node and strangers do nothing for each other any more.")
 
 
 # --- serve and unserve ----------------------------------------------------------------------------

@@ -16,7 +16,7 @@ ONLY_USES: Final = (
     "This node only uses what others serve, and serves nothing itself; "
     "whoever computes an answer can read its prompt (`meshnode leave` undoes this)."
 )
-ALONE: Final = "alone: `meshnode join ADDR`"
+ALONE: Final = "alone: `meshnode join ADDR` (a network's first node: `meshnode up --open`)"
 
 
 def on_joining(*, client_only: bool, served: Sequence[bool]) -> str:

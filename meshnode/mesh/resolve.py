@@ -13,6 +13,7 @@ from meshnode.wire.offer import Offer
 LONGEST_ID: Final = 128
 """Characters of a model id; offers of longer ones are passed over."""
 _MOST_COMPARED: Final = 1000
+_NONE_HINT: Final = "Fetch one: meshnode pull default; or join nodes that have some: meshnode join ADDR"
 
 
 class Resolver(Protocol):
@@ -135,11 +136,11 @@ def _not_found(name: str, library: Resolver, catalogue: Catalogue, aliases: Mapp
     ids = list(dict.fromkeys([*(str(card.id) for card in library.cards()), *catalogue.ids()]))
     if not name:
         what = "there are no models here, and no peer offers one."
-        return ModelNotFound(what, hint="Fetch one: meshnode pull default", param="model")
+        return ModelNotFound(what, hint=_NONE_HINT, param="model")
     shown = repr(name if len(name) <= MAX_NAME else name[:MAX_NAME] + "...")
     what = f"no model {shown}, neither here nor offered by a peer."
     near = nearest(name, [*aliases, *ids[:_MOST_COMPARED], *(_bare(key) for key in ids[:_MOST_COMPARED])])
     if near:
         return ModelNotFound(what, hint=f"Did you mean {' or '.join(near)}?", param="model")
     some = ", ".join(sorted(ids)[:3]) + (", …" if len(ids) > 3 else "")
-    return ModelNotFound(what, hint=f"There are: {some}" if ids else "Fetch one: meshnode pull default", param="model")
+    return ModelNotFound(what, hint=f"There are: {some}" if ids else _NONE_HINT, param="model")
