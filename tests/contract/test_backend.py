@@ -311,7 +311,10 @@ def test_credit_gates(backend: Backend) -> None:
     driven = Driven(backend)
     request = asking("Once upon a time", stopping=Stopping(max_tokens=30, ignore_eos=True))
     length = len(backend.tokenize("Once upon a time", add_special=True, parse_special=True))
-    number = driven.submit(request, credit=length + 3)
+    number = driven.submit(request, credit=3, prefill=2)
+    driven.run()
+    assert driven.loop.gauge().kv_used == 2
+    driven.grant(number, prefill=length)
     driven.run()
     assert driven.loop.gauge().kv_used == length + 3
     driven.grant(number, 1000)

@@ -13,7 +13,6 @@ from trio.testing import MockClock
 from meshnode.domain import Message, Role, TextPart
 from meshnode.errors import DiskFull, PeerError
 from meshnode.events import Failed, Finished, Heartbeat, Prefilling, Started, TextDelta, decoded_tokens
-from meshnode.mesh.outward import outward
 from meshnode.mesh.serve import COUNTERSIGN_AT_ONCE, TROUBLED_S
 from meshnode.mesh.settle import SLICE, WINDOW
 from meshnode.wire import messages as m
@@ -239,27 +238,6 @@ async def test_a_newer_session_ends_the_older(autojump_clock: MockClock, scene: 
                 await gather(older, closes)
             await newer.say(newer.ask(1, terms(BOB, REQUEST)))
             assert await newer.hear() == m.Accept(1)
-
-
-@pytest.mark.parametrize(
-    ("failed", "told"),
-    [
-        (Failed("context_length_exceeded", "9,000 tokens", "Shorten it.", "messages"),) * 2,
-        (Failed("cancelled", "the caller left."),) * 2,
-        (
-            Failed("model_failed", "/home/me/models/x.gguf cannot be loaded", "Mend /home/me"),
-            Failed("model_failed", "the provider could not serve this."),
-        ),
-        (
-            Failed("overloaded", "5 requests wait", retry_after_s=2.0),
-            Failed("overloaded", "the provider could not serve this.", retry_after_s=2.0),
-        ),
-        (Failed("disk_full", "/home is full"), Failed("server_error", "the provider could not serve this.")),
-        (Failed("nonsense", "secret"), Failed("server_error", "the provider could not serve this.")),
-    ],
-)
-def test_a_stranger_hears_nothing_of_this_nodes_inside(failed: Failed, told: Failed) -> None:
-    assert outward(failed) == told
 
 
 # --- what is not allowed ------------------------------------------------------------------------
