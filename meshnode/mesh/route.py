@@ -160,7 +160,7 @@ def _reject_local(need: Needs, local: Local) -> Rejection | None:
 
 
 def _with_local(need: Needs, local: Local, peers: list[Candidate]) -> list[Candidate]:
-    """This node in its place among ``peers``: the first, or behind those that are much faster or have more room."""
+    """This node in its place among ``peers``: the first, or behind those that are much faster or hold the prompt."""
     state, expected = local.state, of_local(need, local.state)
     reason = _STATES[state.state]
     if state.state == "ready" and state.gauge.waiting:
@@ -175,9 +175,8 @@ def _with_local(need: Needs, local: Local, peers: list[Candidate]) -> list[Candi
         context=context,
     )
     best = min((peer.expected_ms for peer in peers), default=expected.total_ms)
-    if context and need.full_context > context:  # by an estimate: the engine is the judge where nobody else can
-        roomy = [peer for peer in peers if peer.context > context]
-        return [*roomy, own, *peers[len(roomy) :]] if need.least_context <= context else [*peers, own]
+    if context and need.least_context > context:
+        return [*peers, own]  # by an estimate: the engine is the judge where nobody else can
     if expected.queue_ms <= MUCH_SLOWER * best:
         return [own, *peers]
     place = sum(peer.expected_ms < expected.total_ms for peer in peers)
