@@ -26,7 +26,10 @@ class NodeError(Exception):
 
 
 class Node:
-    """One node on free loopback ports. ``home`` outlives the process, so that it can be started again."""
+    """One node on free loopback ports. ``home`` outlives the process, so that it can be started again.
+
+    It meets those that it joins only, and not what else runs on this machine or its network.
+    """
 
     def __init__(self, name: str, folder: Path, *flags: str) -> None:
         self.name = name
@@ -61,7 +64,7 @@ class Node:
         """Start it; returns the seconds until it was ready. Raises NodeError."""
         command = [
             sys.executable, "-m", "meshnode", "up", "--json", "--home", str(self.home), "--cpu", "--api", "127.0.0.1:0",
-            "--listen", "/ip4/127.0.0.1/tcp/0", *self._flags, *flags,
+            "--listen", "/ip4/127.0.0.1/tcp/0", "--no-lan", *self._flags, *flags,
         ]  # fmt: skip
         began = time.monotonic()
         with open(self._log, "ab") as log:

@@ -186,7 +186,7 @@ async def test_who_is_not_admitted_gets_nowhere(opener: Opener, alice: Transport
                         pass
                 assert not carol.peers | alice.peers
         assert door.came == ["127.0.0.1"] * 6
-        assert [entry["event"] for entry in logs] == ["inbound_refused"]
+        assert [entry["event"] for entry in logs].count("inbound_refused") == 1
         assert not witness.began.is_set()
         door.open = True
         async with alice.open_stream(CAROL.peer_id, ECHO):
