@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import structlog
 import trio
 
 from meshnode.domain import PeerId
@@ -49,9 +50,9 @@ class LanProcess:
                 line, newline, rest = self._text.partition(b"\n")
                 if newline:
                     self._text = rest
-                    first, *words = line.decode().split()
-                    if first == word:
-                        return words
+                    said = line.decode().split()
+                    if said[:1] == [word]:
+                        return said[1:]
                 else:
                     data = await self._process.stdout.receive_some()
                     assert data, f"it ended without {word!r}"
@@ -140,6 +141,7 @@ async def _live(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # its output is what it tells
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("tag")

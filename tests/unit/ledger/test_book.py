@@ -83,9 +83,11 @@ class World:
         """The session, opened if there is none: both show what they hold, then both take it."""
         if self.pays is None or self.takes is None:
             ours, theirs = await self.consumer.shown(), await self.provider.shown()
+            known = await self.provider.channels()
+            new = [signed for signed in ours if not signed.confirmed and content(signed).chan not in known]
             self.takes = await self.provider.book.provide(C, PEERS["provider"], ours)
             self.pays = await self.consumer.book.consume(P, PEERS["consumer"], theirs)
-            await self._same(len(ours) < SHOWN and len(theirs) < SHOWN)
+            await self._same(len(ours) < SHOWN and len(theirs) < SHOWN and len(new) <= NEW_UNSIGNED)
         return self.pays, self.takes
 
     async def _same(self, everything_was_shown: bool) -> None:
