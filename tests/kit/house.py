@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -12,7 +13,8 @@ MAX_FUNCTION_LINES = 40
 BANNED_NAMES = frozenset({"utils", "util", "common", "helpers", "helper", "core", "manager", "base", "misc"})
 VIRTUAL_CLOCKS = frozenset({"autojump_clock", "mock_clock"})
 UNFINISHED = re.compile(r"TODO|FIXME|XXX|NotImplementedError|[Nn]ot implemented")
-_HERE = [f"{Path.home()}/", *(f"{folder}/" for folder in [Path(__file__).parents[3]] if folder != Path("/"))]
+_SHARED = (Path("/"), Path(tempfile.gettempdir()))  # a checkout right in one of these gives nothing away
+_HERE = [f"{folder}/" for folder in (Path.home(), Path(__file__).parents[3]) if folder not in _SHARED]
 MACHINE_PATHS = re.compile(r"/root/|/tmp/[a-z]/|py[p]i\.org|python[h]osted|" + "|".join(map(re.escape, _HERE)))
 """Where this checkout and its user live, scratch folders, hosts of registries (written so as to name none)."""
 
