@@ -142,7 +142,8 @@ class Node:
 
 @contextlib.contextmanager
 def ended(nodes: Sequence[Node]) -> Iterator[None]:
-    """All of them are gone when the block is left."""
+    """All of them are gone when the block is left; SIGTERM leaves it too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield
     finally:
