@@ -98,10 +98,12 @@ class ProviderRecords:
             del self._keys[key]
         self._size -= 1
         self._of_peer[peer] -= 1
-        self._of_peer += Counter()  # drops what stands at zero
+        if not self._of_peer[peer]:
+            del self._of_peer[peer]
         if entry.subnet is not None:
             self._of_subnet[entry.subnet] -= 1
-            self._of_subnet += Counter()
+            if not self._of_subnet[entry.subnet]:
+                del self._of_subnet[entry.subnet]
 
 
 class Bucket:
