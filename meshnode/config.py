@@ -16,11 +16,10 @@ from typing import Any, Final, NoReturn
 
 from meshnode.domain import Record
 from meshnode.errors import ConfigError
-from meshnode.settings import OTHER_ENVIRONMENT, SETTINGS, Setting
+from meshnode.settings import OTHER_ENVIRONMENT, SETTINGS, MiB, Setting
 
 CONFIG_FILE: Final = "config.toml"
 MAX_FILE: Final = 1 << 20
-MiB: Final = 1 << 20
 FOREIGN_PREFIXES: Final = ("MESHNODE_TEST_", "MESHNODE_SETUP_", "MESHNODE_BENCH_")
 """Prefixes of variables that belong to the scripts and tests of the checkout."""
 

@@ -26,7 +26,6 @@ from meshnode.errors import (
     Unreachable,
     WorkerDied,
 )
-from meshnode.events import Failed, error_of
 
 MAX_RETRY_AFTER_S: Final = 120.0
 """OpenAI's clients ignore a longer wait and guess their own."""
@@ -41,11 +40,6 @@ _RETRY_AFTER_S: Final[Mapping[type[MeshnodeError], float]] = {
     RateLimited: 5.0,
 }
 """Errors that pass by themselves, and how soon to try again unless the error knows better."""
-
-
-def from_failed(failed: Failed) -> MeshnodeError:
-    """The error that an answer's last event stands for; a code nobody knows is an InternalFault."""
-    return error_of(failed)
 
 
 def envelope(error: MeshnodeError) -> dict[str, Any]:

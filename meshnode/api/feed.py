@@ -13,10 +13,10 @@ import msgspec
 import trio
 
 from meshnode.api.context import ApiContext
-from meshnode.api.errors import as_error, from_failed
+from meshnode.api.errors import as_error
 from meshnode.domain import FIRST_TOKEN_S, GenerationRequest
 from meshnode.errors import DeadlineExceeded, Draining, InternalFault, MeshnodeError
-from meshnode.events import Event, Failed, Finished, Queued
+from meshnode.events import Event, Failed, Finished, Queued, error_of
 from meshnode.gateway.turnstile import Turn
 from meshnode.mesh.answer import Answer, Route
 
@@ -77,7 +77,7 @@ class Feed:
                 self._answer = answer
                 async for event in answer:
                     if isinstance(event, Failed):
-                        self._error = from_failed(event)
+                        self._error = error_of(event)
                         return
                     await self._send.send(event)
                     if isinstance(event, Finished):

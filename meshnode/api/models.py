@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from quart import Blueprint
 
 from meshnode.api.context import ApiContext, ModelStateView
 from meshnode.domain import ModelCard
+from meshnode.engine.slot import BEST_FIRST
 from meshnode.errors import ModelNotFound
 from meshnode.mesh.view import MeshModel, ProviderView
 from meshnode.models.names import nearest, split_name, unaliased
-
-_BEST_FIRST: Final = ("ready", "loading", "unloaded")
 
 
 def models(context: ApiContext) -> Blueprint:
@@ -103,7 +102,7 @@ def elsewhere(there: Sequence[MeshModel], cards: Sequence[ModelCard]) -> list[Me
 def state_of(model: MeshModel) -> str:
     """How ready the readiest of its providers is: ``ready``, ``loading`` or ``unloaded``."""
     states = {provider.state for provider in model.providers}
-    return next((state for state in _BEST_FIRST if state in states), _BEST_FIRST[-1])
+    return next((state for state in BEST_FIRST if state in states), BEST_FIRST[-1])
 
 
 def named(name: str, there: Sequence[MeshModel]) -> MeshModel | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 import structlog
 import trio
@@ -23,6 +24,8 @@ from meshnode.events import Failed, failure
 OpenEngine = Callable[[ModelCard, Callable[[float], None]], AbstractAsyncContextManager[Engine]]
 """Opens an engine for a model, reporting the fraction loaded. Raises ModelFailed (or another MeshnodeError)."""
 
+BEST_FIRST: Final = ("ready", "loading", "unloaded")
+"""States in which a model is of use, best first."""
 STRIKES = 3
 """Deaths in a row, without a request that ended well between them, after which a model is withdrawn."""
 

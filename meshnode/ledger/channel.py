@@ -145,8 +145,8 @@ def store(connection: Connection, role: Role, signed: SignedReceipt, receipt: Re
     return stored
 
 
-def confirm(connection: Connection, pair: Pair, signed: SignedReceipt, receipt: Receipt) -> bool:
-    """Keep a receipt with both signatures of a channel that is known; gives whether it was newer than what was kept."""
+def confirm(connection: Connection, pair: Pair, signed: SignedReceipt, receipt: Receipt) -> None:
+    """Keep a receipt with both signatures of a channel that is known, if it is newer than what was kept."""
     values: dict[str, Any] = {
         **pair._asdict(),
         "chan": receipt.chan,
@@ -157,7 +157,7 @@ def confirm(connection: Connection, pair: Pair, signed: SignedReceipt, receipt: 
         "sig_p": signed.sig_p,
         "both": encode_signed(signed),
     }
-    return connection.execute(_CONFIRM, values).rowcount == 1
+    connection.execute(_CONFIRM, values)
 
 
 def _channel(row: tuple[Any, ...]) -> Channel:

@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from meshnode.domain import ModelCard, ModelId
-from meshnode.engine.slot import ModelState
+from meshnode.engine.slot import BEST_FIRST, ModelState
 from meshnode.errors import ProtocolViolation
 from meshnode.identity import Identity
 from meshnode.mesh.offers import substance
@@ -31,7 +31,6 @@ _U32: Final = (1 << 32) - 1
 _U63: Final = (1 << 63) - 1
 _MOST_MODELS: Final = 64
 _MOST_ADDRESSES: Final = 8
-_BEST_FIRST: Final = ("ready", "loading", "unloaded")
 
 
 class Announcer:
@@ -133,8 +132,8 @@ class Announcer:
     def _models(self) -> tuple[ModelOffer, ...]:
         """The models served, loaded ones first, as many as an offer holds."""
         pairs = [(card, self._state(card.id)) for card in self._cards() if self._served(card.id)]
-        usable = [pair for pair in pairs if pair[1].state in _BEST_FIRST and 0 < len(pair[0].id) <= 200]
-        usable.sort(key=lambda pair: _BEST_FIRST.index(pair[1].state))
+        usable = [pair for pair in pairs if pair[1].state in BEST_FIRST and 0 < len(pair[0].id) <= 200]
+        usable.sort(key=lambda pair: BEST_FIRST.index(pair[1].state))
         return tuple(
             model_offer(card, state, prices=self._prices(card), context=self._context_of(card), slots=self._slots)
             for card, state in usable[:_MOST_MODELS]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -21,7 +21,7 @@ from meshnode.events import Event
 from meshnode.mesh.answer import Answer
 from meshnode.mesh.asker import Asker
 from meshnode.mesh.course import MeshCourse
-from meshnode.mesh.failover import Failover
+from meshnode.mesh.failover import Failover, begun
 from meshnode.mesh.health import Health
 from meshnode.mesh.local import Engines
 from meshnode.mesh.measure import Measure
@@ -83,13 +83,7 @@ class MeshDispatcher:
         label = ELSEWHERE if meaning.card is None else meaning.card.id
         with Measure(around.metrics, trio.current_time, request=request.id, model=label) as measure:
             answer = Failover(request, course, partial(self._attempt, meaning.card), measure, began=began)
-            async with AsyncExitStack() as stack:
-                stack.push_async_callback(answer.leave)
-                try:
-                    await answer.begin()
-                except MeshnodeError as error:
-                    measure.refused(error.code)
-                    raise
+            async with begun(answer, measure):
                 yield answer
 
     # --- which model --------------------------------------------------------------------------

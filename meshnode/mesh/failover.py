@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -257,3 +257,16 @@ class _Pace:
         took = self._last - self._first
         rate = self._tokens / took if took > 0 and self._tokens >= 8 else None
         return Speed(self._first - self._began, rate)
+
+
+@asynccontextmanager
+async def begun(answer: Failover, measure: Measure) -> AsyncIterator[None]:
+    """While somebody answers; it is left with the block. Raises what the course says when nobody takes it."""
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(answer.leave)
+        try:
+            await answer.begin()
+        except MeshnodeError as error:
+            measure.refused(error.code)
+            raise
+        yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, Protocol
 
 import msgspec
@@ -15,7 +15,7 @@ from meshnode.engine.slot import ModelState
 from meshnode.errors import MeshnodeError
 from meshnode.events import Event
 from meshnode.mesh.answer import Answer, Route
-from meshnode.mesh.failover import Failover, Speed
+from meshnode.mesh.failover import Failover, Speed, begun
 from meshnode.mesh.measure import Measure
 from meshnode.mesh.route import Candidate, Local, plan, refusal
 from meshnode.observe import Metrics
@@ -71,13 +71,7 @@ class LocalDispatcher:
 
         with Measure(self._metrics, trio.current_time, request=request.id, model=card.id) as measure:
             answer = Failover(request, course, generate, measure, began=began)
-            async with AsyncExitStack() as stack:
-                stack.push_async_callback(answer.leave)
-                try:
-                    await answer.begin()
-                except MeshnodeError as error:
-                    measure.refused(error.code)
-                    raise
+            async with begun(answer, measure):
                 yield answer
 
 

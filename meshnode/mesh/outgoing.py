@@ -14,6 +14,7 @@ import trio
 from meshnode.domain import GenerationRequest
 from meshnode.errors import MeshnodeError, ProtocolViolation
 from meshnode.events import CLOSING, Event, Heartbeat, Loading, Prefilling, Queued, decoded_tokens, failure
+from meshnode.mesh.admission import LONGEST_DEADLINE_S
 from meshnode.mesh.asker import PeerHung, theirs
 from meshnode.mesh.greet import Self
 from meshnode.mesh.settle import Bill
@@ -27,7 +28,7 @@ from meshnode.wire.scrutiny import Scrutiny, scrutiny_of
 
 CREDIT: Final = 256
 """Tokens a provider may send ahead of this node's reader, per request."""
-LONGEST_DEADLINE_MS: Final = 3_600_000
+LONGEST_DEADLINE_MS: Final = round(1000 * LONGEST_DEADLINE_S)
 _CHARACTERS_PER_TOKEN: Final = 4
 _LOOK_S: Final = 1.0
 PROGRESS_S: Final = 120.0

@@ -380,7 +380,7 @@ class _Inbound:
                 if tab.closed and not tab.owes:
                     self._tabs.pop(tab.number, None)
             unsigned += 1
-            if unsigned >= COUNTERSIGN_EVERY or not (self._running or any(tab.owes for tab in self._tabs.values())):
+            if unsigned >= COUNTERSIGN_EVERY or not self.busy:
                 unsigned = 0
                 await self._countersign(channel)
             self._provider.stir()

@@ -75,11 +75,6 @@ class Talk:
         """Set, and replaced, after each write."""
         self._writing = False
 
-    @property
-    def session(self) -> Session:
-        """Who judges."""
-        return self._session
-
     def say(self, message: m.Message) -> None:
         """Queue one message; it is on its way when the writing task runs next."""
         self._waiting.append(message)
@@ -125,10 +120,6 @@ class Talk:
         self._frame()
         while self._frames:
             await self._write_some()
-
-    async def reset(self) -> None:
-        """Give the stream up."""
-        await self._stream.reset()
 
     async def room(self) -> None:
         """Wait until little is queued: for bodies, which are large."""

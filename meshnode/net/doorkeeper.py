@@ -16,6 +16,7 @@ import structlog
 
 from meshnode.domain import PeerId
 from meshnode.errors import Unreachable
+from meshnode.net.transport import ip_of
 
 log = structlog.get_logger()
 
@@ -114,9 +115,8 @@ class Gate:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An address without its zone; IPv4 in IPv6's clothes (``::ffff:…``, RFC 4291) as what it is."""
+    """An address without its zone; None where it is none."""
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        return ip_of(host.partition("%")[0])
     except ValueError:
         return None
-    return getattr(address, "ipv4_mapped", None) or address

@@ -180,13 +180,13 @@ class Address(NamedTuple):
     @property
     def unspecified(self) -> bool:
         """Whether it stands for every address of this machine (``0.0.0.0``, ``::``)."""
-        return self.kind in _IP and _ip(self.host).is_unspecified
+        return self.kind in _IP and ip_of(self.host).is_unspecified
 
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach it."""
         if self.kind in _IP:
-            return _ip(self.host).is_loopback
+            return ip_of(self.host).is_loopback
         return re.fullmatch(r"(.+\.)?localhost\.?", self.host.lower()) is not None  # RFC 6761
 
 
@@ -237,7 +237,7 @@ def parse_dial(text: str) -> tuple[Address, PeerId]:
     return address, address.peer
 
 
-def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """IPv4 in IPv6's clothes (``::ffff:…``, RFC 4291) is what it is: it is dialled as IPv4."""
     address = ipaddress.ip_address(host)
     return getattr(address, "ipv4_mapped", None) or address

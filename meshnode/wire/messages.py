@@ -17,6 +17,7 @@ import msgspec
 from meshnode.events import Event
 from meshnode.wire.canonical import encode, tolerant
 from meshnode.wire.fields import U32, U63, Hash, Key, Line, Name, Net, Nonce, Number, Prices, Sig, Wire, Word
+from meshnode.wire.receipt import LONGEST
 
 PROTOCOL: Final = "/meshnode/infer/1"
 VERSION: Final = 1
@@ -30,7 +31,7 @@ RECEIPTS_IN_PROOF: Final = 16
 MARKS: Final = 4096
 
 Credit_ = Annotated[int, msgspec.Meta(ge=0, le=1 << 24)]
-_Encoded = Annotated[bytes, msgspec.Meta(max_length=512)]
+_Encoded = Annotated[bytes, msgspec.Meta(max_length=LONGEST)]
 
 
 class Hello(Wire, frozen=True, tag="hello"):

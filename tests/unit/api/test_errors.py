@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from meshnode.api.errors import MAX_RETRY_AFTER_S, as_error, envelope, from_failed, headers
+from meshnode.api.errors import MAX_RETRY_AFTER_S, as_error, envelope, headers
 from meshnode.errors import (
     DeadlineExceeded,
     InternalFault,
@@ -20,7 +20,7 @@ from meshnode.errors import (
     RateLimited,
     Unauthorized,
 )
-from meshnode.events import Failed
+from meshnode.events import Failed, error_of
 
 
 def tree(kind: type[MeshnodeError] = MeshnodeError) -> Iterator[type[MeshnodeError]]:
@@ -32,7 +32,7 @@ def tree(kind: type[MeshnodeError] = MeshnodeError) -> Iterator[type[MeshnodeErr
 
 @pytest.mark.parametrize("kind", list(tree()), ids=lambda kind: kind.__name__)
 def test_every_error_of_the_tree_survives_the_road_as_an_event(kind: type[MeshnodeError]) -> None:
-    error = from_failed(Failed(kind.code, "what was wrong.", hint="What to do.", param="field", retry_after_s=3))
+    error = error_of(Failed(kind.code, "what was wrong.", hint="What to do.", param="field", retry_after_s=3))
     assert type(error) is kind
     assert envelope(error)["error"] | {"type": ""} == {
         "message": "what was wrong. What to do.",
@@ -43,7 +43,7 @@ def test_every_error_of_the_tree_survives_the_road_as_an_event(kind: type[Meshno
 
 
 def test_a_code_nobody_knows_is_our_fault() -> None:
-    assert type(from_failed(Failed("martian", "x"))) is InternalFault
+    assert type(error_of(Failed("martian", "x"))) is InternalFault
 
 
 @pytest.mark.parametrize(
