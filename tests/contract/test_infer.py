@@ -125,15 +125,15 @@ async def test_who_leaves_frees_the_slot_and_pays_for_what_came(pair: tuple[Part
 async def test_a_reader_that_stops_stops_its_own_answer_only(pair: tuple[Party, Party]) -> None:
     alice, bob = pair
     async with alice.ask(bob, endless("slow", model="a", tokens=900)) as slow:
-        await anext(slow)
+        held = decoded_tokens(await anext(slow))
         quick = await alice.whole(bob, endless("quick", model="a", tokens=300))
         assert isinstance(quick[-1], Finished)
-        held = 1
         async for event in slow:
             held += decoded_tokens(event)
             if isinstance(event, Finished | Failed):
                 break
         assert isinstance(event, Finished)
+        assert held == event.usage.completion_tokens == 900
     await settled(alice, bob, 2)
 
 

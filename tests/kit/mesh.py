@@ -77,8 +77,7 @@ class Party:
 
 def make_self(identity: Identity, max_open: int = 256) -> Self:
     """What a node says of itself; its nonces are numbered."""
-    numbers = itertools.count(1)
-    return Self(identity, NETWORK, "test", max_open, lambda n: next(numbers).to_bytes(n, "big"))
+    return Self(identity, NETWORK, "test", max_open, _numbered())
 
 
 @asynccontextmanager

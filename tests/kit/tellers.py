@@ -15,7 +15,7 @@ from meshnode.identity import Identity, public_key_of, verify
 from meshnode.mesh.announce import Announcer
 from meshnode.mesh.offers import OfferBook
 from meshnode.mesh.tidings import Tidings
-from meshnode.net.memory import MemoryNetwork
+from meshnode.net.memory import MemoryHost, MemoryNetwork
 from meshnode.net.transport import Transport
 from meshnode.wire.fields import Prices
 from meshnode.wire.offer import Offer, Passed, SignedOffer, encode_offer, offer_payload
@@ -196,3 +196,8 @@ async def full_mesh(network: MemoryNetwork, size: int) -> AsyncIterator[list[Tel
             for other in nodes[:number]:
                 await node.host.connect(other.host.addresses[0])
         yield nodes
+
+
+async def connected(one: MemoryHost, other: Teller) -> None:
+    """Connect ``one`` to a node."""
+    await one.connect(other.host.addresses[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import msgspec
@@ -17,7 +17,7 @@ from meshnode.errors import StreamReset
 from meshnode.identity import Identity, network_tag
 from meshnode.mesh.offers import Voucher
 from meshnode.mesh.telling import PACE_S, RENEW_S, SLOW_S, SUBSCRIBE_S, Reader, frames_of
-from meshnode.net.memory import MemoryHost, MemoryNetwork, open_network
+from meshnode.net.memory import MemoryHost, MemoryNetwork
 from meshnode.net.transport import Stream
 from meshnode.wire.frames import pack
 from meshnode.wire.offer import (
@@ -36,36 +36,8 @@ from meshnode.wire.offer import (
 from tests.kit.offer_streams import SUBSCRIBE, Heard, framed, saying, silent, trickle
 from tests.kit.offers import NETWORK, model_offer, offer
 from tests.kit.peers import ALICE, BOB, identity
-from tests.kit.streams import ANY_PORT, read_all
-from tests.kit.tellers import WALL_S, Teller, signed, teller
-
-
-@pytest.fixture
-async def network(autojump_clock: MockClock) -> AsyncIterator[MemoryNetwork]:
-    """Nothing here may hang, and a byte takes 10 ms."""
-    with trio.fail_after(3600):
-        async with open_network(delay_s=0.01) as network:
-            yield network
-
-
-@pytest.fixture
-async def alice(network: MemoryNetwork) -> AsyncIterator[Teller]:
-    """A node with one model."""
-    async with teller(network, ALICE, "a:q8_0") as node:
-        yield node
-
-
-@pytest.fixture
-async def bob(network: MemoryNetwork) -> AsyncIterator[MemoryHost]:
-    """A host of which a test makes what it likes."""
-    async with network.open_host(BOB, ANY_PORT) as host:
-        yield host
-
-
-async def connected(one: MemoryHost, other: Teller) -> None:
-    """Connect ``one`` to a node."""
-    await one.connect(other.host.addresses[0])
-
+from tests.kit.streams import read_all
+from tests.kit.tellers import WALL_S, Teller, connected, signed
 
 # --- what a reader is told: the rules -------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
 import pytest
@@ -13,7 +13,7 @@ from meshnode.domain import PeerId
 from meshnode.errors import ProtocolViolation, StreamReset
 from meshnode.identity import network_tag
 from meshnode.mesh.tidings import SILENCE_S
-from meshnode.net.memory import MemoryHost, MemoryNetwork, open_network
+from meshnode.net.memory import MemoryHost, MemoryNetwork
 from meshnode.net.transport import Limits, Stream
 from meshnode.wire.frames import pack
 from meshnode.wire.offer import (
@@ -29,35 +29,7 @@ from tests.kit.offer_streams import SUBSCRIBE, Voice, for_ever, framed, of, sayi
 from tests.kit.offers import model_offer, offer
 from tests.kit.peers import ALICE, BOB, CAROL, identity
 from tests.kit.streams import ANY_PORT
-from tests.kit.tellers import Teller, full_mesh, open_teller, signed, teller
-
-
-@pytest.fixture
-async def network(autojump_clock: MockClock) -> AsyncIterator[MemoryNetwork]:
-    """Nothing here may hang, and a byte takes 10 ms."""
-    with trio.fail_after(3600):
-        async with open_network(delay_s=0.01) as network:
-            yield network
-
-
-@pytest.fixture
-async def alice(network: MemoryNetwork) -> AsyncIterator[Teller]:
-    """A node with one model."""
-    async with teller(network, ALICE, "a:q8_0") as node:
-        yield node
-
-
-@pytest.fixture
-async def bob(network: MemoryNetwork) -> AsyncIterator[MemoryHost]:
-    """A host of which a test makes what it likes."""
-    async with network.open_host(BOB, ANY_PORT) as host:
-        yield host
-
-
-async def connected(one: MemoryHost, other: Teller) -> None:
-    """Connect ``one`` to a node."""
-    await one.connect(other.host.addresses[0])
-
+from tests.kit.tellers import Teller, connected, full_mesh, open_teller, signed, teller
 
 # --- hearing --------------------------------------------------------------------------------------
 
