@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 PACKAGE = "llama-cpp-python"
-LOCK = Path(__file__).resolve().parents[1] / "requirements" / "engine.lock"
+SCRIPTS = Path(__file__).resolve().parents[1]
+LOCK = SCRIPTS / "requirements" / "engine.lock"
+AMX = SCRIPTS / "provision" / "without_amx.cmake"
 
 
 def cached() -> Path:
@@ -31,6 +33,7 @@ def build(gpu: str | None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     source = _source(folder)
     options = ["-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_BUILD_TESTS=OFF"]
+    options.append(f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={AMX}")
     options += [f"-DGGML_{gpu}=ON"] if gpu else []
     _run("cmake", "-S", str(source), "-B", str(folder / "build"), *options)
     parallel = str(os.cpu_count() or 1)

@@ -61,7 +61,8 @@ def describe(places: Places, backend: str, environ: Mapping[str, str], cpu: str)
         raise EngineBuildFailed(
             f"{places.lock_file('engine')} does not name llama-cpp-python. Restore it: git checkout"
         )
-    parts = (lock, cpu, repr(sorted(flags(backend).items())), environ.get("CMAKE_ARGS", ""), slim_file().read_text())
+    build_files = (file.read_text(encoding="utf-8") for file in sorted(slim_file().parent.glob("*.cmake")))
+    parts = (lock, cpu, repr(sorted(flags(backend).items())), environ.get("CMAKE_ARGS", ""), *build_files)
     shape = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
     return Engine(found[1], backend, shape)
 
@@ -79,7 +80,7 @@ def cmake_arguments(backend: str, environ: Mapping[str, str]) -> str:
 
 
 def slim_file() -> Path:
-    """What keeps llama.cpp's build to the libraries that are used."""
+    """What keeps llama.cpp's build to the libraries that are used, and from what does not work."""
     return Path(__file__).with_name("slim.cmake")
 
 
