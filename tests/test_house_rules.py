@@ -17,7 +17,7 @@ from tests.kit import house
 ROOT = Path(__file__).parent.parent
 
 DOORS = {
-    "llama_cpp": ["meshnode/engine/llama.py"],
+    "llama_cpp": ["meshnode/engine/llama/"],
     "jinja2": ["meshnode/engine/templates.py"],
     "libp2p": ["meshnode/net/"],
     "multiaddr": ["meshnode/net/"],

@@ -1,6 +1,6 @@
 """The lowest seam of the engine: what a loaded model can do, synchronously, token by token.
 
-Two implementations pass one contract suite: :mod:`meshnode.engine.llama` (the only door to llama.cpp) and
+Two implementations pass one contract suite: :mod:`meshnode.engine.llama` (the only room that knows llama.cpp) and
 :mod:`meshnode.engine.fake` (deterministic, no threads, no files). Everything above it (scheduling, sampling,
 templates, stop strings) is shared, so that what is tested on the fake holds on the real one.
 """

@@ -197,7 +197,7 @@ def _complain(place: str) -> None:
 
 def _open_llama(load: Load, progress: Callable[[float], bool]) -> Backend:
     try:
-        from meshnode.engine.llama import open_llama  # here, since a fake worker needs no library
+        from meshnode.engine.llama.loading import open_llama  # here, since a fake worker needs no library
     except (ImportError, OSError, RuntimeError) as error:
         raise ModelFailed(f"the installed llama.cpp cannot be loaded: {error}.", hint="Run scripts/setup.") from error
     return open_llama(load, progress=progress)
@@ -221,12 +221,12 @@ class Probe(msgspec.Struct, frozen=True):
 
 def probe() -> Probe:
     """Ask the library. ``gpu_offload`` is true when it sees a GPU, integrated or not."""
-    from meshnode.engine import llama
+    from meshnode.engine.llama import library
 
-    llama.open_library()
-    devices = llama.devices()
+    library.open_library()
+    devices = library.devices()
     seen = any(device.kind in ("gpu", "igpu") for device in devices)
-    return Probe(llama.backends(), devices, seen, llama.system_info())
+    return Probe(library.backends(), devices, seen, library.system_info())
 
 
 def main(arguments: Sequence[str]) -> int:

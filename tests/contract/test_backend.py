@@ -15,7 +15,7 @@ import pytest
 from meshnode.domain import FinishReason, Sampling, Stopping
 from meshnode.engine.backend import Aborted, Backend, Logits, NoSpace, Row
 from meshnode.engine.fake import FakeBackend
-from meshnode.engine.llama import open_llama
+from meshnode.engine.llama.loading import open_llama
 from meshnode.engine.pipe import Load
 from tests.kit.driven import Driven, asking
 from tests.kit.smollm2 import smollm2_path

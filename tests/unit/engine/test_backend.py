@@ -6,7 +6,7 @@ from typing import get_type_hints
 
 from meshnode.engine.backend import Aborted, Backend, NoSpace, Row
 from meshnode.engine.fake import FakeBackend
-from meshnode.engine.llama import LlamaBackend
+from meshnode.engine.llama.model import LlamaBackend
 
 
 def test_every_implementation_has_the_whole_seam() -> None:

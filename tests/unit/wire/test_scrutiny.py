@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from meshnode.domain import FinishReason, GenerationRequest, Kind, ModelId, RequestId, Sampling, Stopping
 from meshnode.engine.fake import FakeBackend
-from meshnode.engine.llama import open_llama
+from meshnode.engine.llama.loading import open_llama
 from meshnode.engine.pipe import Load
 from meshnode.errors import PeerError, ProtocolViolation
 from meshnode.events import (

@@ -1,0 +1,97 @@
+"""From a file to a model and a context in memory; never silently on the CPU."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import llama_cpp.llama_cpp as api
+
+from meshnode.engine.llama.library import LOG, devices, open_library
+from meshnode.engine.llama.model import LlamaBackend
+from meshnode.engine.pipe import Load
+from meshnode.engine.threads import default_threads
+from meshnode.errors import ModelFailed
+
+_SHARES = (0.75, 0.5, 0.25)
+"""Shares of the layers to try on the GPU, where all that fit were asked for and its memory is too small for all."""
+
+Progress = Callable[[float], bool]
+"""Called with the fraction loaded; false stops the load."""
+
+
+def open_llama(load: Load, *, progress: Progress = lambda _: True) -> LlamaBackend:
+    """Load a model and make a context for it. Raises ModelFailed with the library's own reason."""
+    open_library()
+    began = time.monotonic()
+    model = _load_model(load, progress)
+    try:
+        _check_kind(model)
+        context = _make_context(load, model)
+    except ModelFailed:
+        api.llama_model_free(model)
+        raise
+    return LlamaBackend(model, context, time.monotonic() - began)
+
+
+def _load_model(load: Load, progress: Progress) -> Any:
+    """The model, with as many layers on the GPU as fit if all were asked for; never silently none."""
+    model = _try_load(load, progress, load.gpu_layers)
+    layers = LOG.layers_on(sys.maxsize).total()
+    may_shrink = load.gpu_layers < 0 and any(device.kind in ("gpu", "igpu") for device in devices())
+    for share in _SHARES if may_shrink else ():
+        if not model and LOG.out_of_memory and layers:
+            model = _try_load(load, progress, int(layers * share))
+    if not model:
+        raise ModelFailed(f"llama.cpp cannot load the model: {LOG.reason or 'it does not say why'}.")
+    return model
+
+
+def _try_load(load: Load, progress: Progress, gpu_layers: int) -> Any:
+    LOG.forget()
+    callback = api.llama_progress_callback(lambda fraction, _: progress(fraction))
+    params = api.llama_model_default_params()
+    params.n_gpu_layers = gpu_layers
+    params.progress_callback = callback
+    if not load.mmap:
+        params.load_mode = api.LLAMA_LOAD_MODE_NONE
+    return api.llama_model_load_from_file(os.fsencode(load.path), params)
+
+
+def _check_kind(model: Any) -> None:
+    """Raises ModelFailed for a model that does not continue text."""
+    if api.llama_model_has_encoder(model) or not api.llama_model_has_decoder(model):
+        raise ModelFailed("the model does not generate text from text alone (it has an encoder, or no decoder).")
+    if api.llama_model_is_diffusion(model):
+        raise ModelFailed("the model is a diffusion model, which does not generate text token by token.")
+    vocabulary = api.llama_model_get_vocab(model)
+    if api.llama_vocab_n_tokens(vocabulary) < 1 or api.llama_vocab_type(vocabulary) == api.LLAMA_VOCAB_TYPE_NONE:
+        raise ModelFailed("the model file has no vocabulary.")
+
+
+def _make_context(load: Load, model: Any) -> Any:
+    trained = api.llama_model_n_ctx_train(model)
+    threads = load.threads or default_threads()
+    params = api.llama_context_default_params()
+    params.n_ctx = load.n_ctx or min(trained or load.max_ctx, load.max_ctx)
+    params.n_seq_max = min(load.n_seq_max, api.llama_max_parallel_sequences())
+    params.n_batch = max(load.n_batch, load.n_seq_max + 32)
+    params.n_ubatch = min(load.n_ubatch, params.n_batch)
+    params.n_outputs_max = params.n_seq_max  # one token is drawn per sequence and step; the default reserves 2048 rows
+    params.n_outputs_max_per_seq = 1
+    params.n_threads = threads
+    params.n_threads_batch = load.threads_batch or threads
+    params.kv_unified = True
+    params.no_perf = True
+    context = api.llama_init_from_model(model, params)
+    if not context:
+        reason = LOG.reason or "it does not say why"
+        hint = "A smaller context or fewer slots need less memory."
+        raise ModelFailed(f"llama.cpp cannot make a context of {params.n_ctx} tokens: {reason}.", hint=hint)
+    if not api.llama_get_memory(context):
+        api.llama_free(context)
+        raise ModelFailed("the model does not generate text (it keeps no memory of what it read; embeddings, perhaps).")
+    return context
