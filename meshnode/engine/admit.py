@@ -17,6 +17,7 @@ from meshnode.domain import (
     ToolMode,
 )
 from meshnode.engine.backend import Backend
+from meshnode.engine.choice import Choice
 from meshnode.engine.generation import Generation
 from meshnode.engine.pipe import Submit
 from meshnode.engine.sampling import Sampler
@@ -48,7 +49,7 @@ class Admission:
         self._check_token_ids(request)
         tokens = self._tokens(request)
         self._check_length(request, len(tokens))
-        sequence = TokenSequence(
+        leader = TokenSequence(
             submit.number,
             tokens,
             limit=self.limit,
@@ -59,8 +60,12 @@ class Admission:
         )
         wanted = request.sampling.seed
         seed = (self._entropy() if wanted is None else wanted) & _SEED_MASK
-        sampler = Sampler(request.sampling, seed=seed, choice=0, prompt=tokens)
-        return Generation(sequence, sampler, seed=seed, piece=self._backend.piece, now=now)
+
+        def make(index: int, sequence: TokenSequence) -> Choice:
+            sampler = Sampler(request.sampling, seed=seed, choice=index, prompt=tokens)
+            return Choice(index, sequence, sampler, self._backend.piece)
+
+        return Generation(submit.number, leader, make, count=request.choices, seed=seed, now=now)
 
     def _tokens(self, request: GenerationRequest) -> list[int]:
         if isinstance(request.prompt, tuple):
@@ -126,7 +131,6 @@ def refuse_unsupported(request: GenerationRequest) -> None:
     """Raises UnsupportedParameter or InvalidField, naming the field this engine cannot honour."""
     refused = {
         "kind": request.kind is not Kind.GENERATE,
-        "n": request.choices != 1,
         "tools": bool(request.tools) and request.tool_choice.mode is not ToolMode.NONE,
         "tool_choice": request.tool_choice.mode is ToolMode.REQUIRED,
         "response_format": request.constraint is not None,

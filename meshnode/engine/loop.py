@@ -15,6 +15,7 @@ from meshnode.domain import FinishReason
 from meshnode.engine.admit import Admission
 from meshnode.engine.backend import Aborted, Backend, NoSpace, Row
 from meshnode.engine.budget import StepBudget
+from meshnode.engine.choice import Choice
 from meshnode.engine.generation import Generation
 from meshnode.engine.pipe import Cancel, Gauge, Grant, Step, Submit
 from meshnode.engine.scheduler import Chunk, QueueFullError, Scheduler
@@ -80,6 +81,7 @@ class Loop:
         self._scheduler = Scheduler(slots=info.n_seq_max, cells=info.n_ctx, queue_limit=queue_limit)
         self._budget = StepBudget(max(step_tokens, info.n_seq_max + 1), prefill_tps=prefill_tps)
         self._generations: dict[int, Generation] = {}
+        self._choices: dict[TokenSequence, Choice] = {}
         self._events: list[tuple[int, Event]] = []
         self._queue_changed = False
         self._chunks: tuple[Chunk, ...] = ()
@@ -94,9 +96,9 @@ class Loop:
         elif (generation := self._generations.get(message.number)) is None:
             return
         elif isinstance(message, Grant):
-            generation.sequence.grant(message.tokens, message.prefill)
+            generation.grant(message.tokens, message.prefill)
         else:
-            self._queue_changed |= generation.sequence.slot is None
+            self._queue_changed |= any(choice.sequence.slot is None for choice in generation.choices)
             self._release(generation)
             self._events = [event for event in self._events if event[0] != message.number]
 
@@ -108,11 +110,12 @@ class Loop:
         try:
             now = self._clock()
             generation = self._admission.admit(message, now)
-            if (ending := generation.sequence.starved()) is not None:
+            if (ending := generation.leader.starved()) is not None:
                 self._say(message.number, generation.admit(now))
-                self._say(message.number, generation.end(ending, now))
+                for choice in generation.fork():
+                    self._say(message.number, generation.end(choice, ending, now))
                 return
-            self._scheduler.submit(generation.sequence)
+            self._scheduler.submit(generation.leader)
         except QueueFullError:
             waiting = len(self._scheduler.waiting)
             error = Overloaded(f"{waiting} requests wait already.", hint="Try again later.", retry_after_s=5.0)
@@ -121,6 +124,7 @@ class Loop:
             self._refuse(message.number, error)
         else:
             self._generations[message.number] = generation
+            self._choices[generation.leader] = generation.choices[0]
             self._queue_changed = True
 
     # --- steps --------------------------------------------------------------------------------
@@ -197,25 +201,35 @@ class Loop:
         for chunk in chunks:
             row += chunk.length
             sequence = chunk.sequence
+            choice = self._choices.get(sequence)
+            if choice is None:
+                continue  # another answer to the same request failed, and took this one along
             generation = self._generations[sequence.number]
             try:
                 if not sequence.decoding:
-                    self._say(sequence.number, generation.prefill(sequence.computed, sequence.computed + chunk.length))
+                    done = sequence.computed + chunk.length
+                    self._say(sequence.number, generation.prefill(sequence, sequence.computed, done))
                 sequence.advance(chunk.length)
                 if chunk.last:
-                    self._draw(generation, row, now)
+                    self._draw(generation, choice, row, now)
             except Exception as error:
                 self._fail(generation, error)
 
-    def _draw(self, generation: Generation, row: int, now: float) -> None:
-        sequence = generation.sequence
-        banned = self._banned(sequence) if sequence.bans_ending() else ()
-        token = generation.sampler.draw(self._backend.logits(row), sequence.output_length, banned=banned)
-        generation.sampler.accept(token)
-        ending = sequence.accept(token, ends_generation=self._backend.ends_generation(token))
-        self._say(sequence.number, generation.take(token, ending, now))
+    def _draw(self, generation: Generation, drawing: Choice, row: int, now: float) -> None:
+        """Draw the next token of an answer; at the end of a prompt, the first token of every answer to it."""
+        logits = self._backend.logits(row)
+        for choice in (drawing,) if drawing.sequence.output_length else generation.fork():
+            sequence = choice.sequence
+            token = choice.draw(logits, self._banned(sequence) if sequence.bans_ending() else ())
+            ending = sequence.accept(token, ends_generation=self._backend.ends_generation(token))
+            self._say(generation.number, generation.take(choice, token, ending, now))
+            if not (choice.closed or choice is drawing):
+                self._scheduler.submit(sequence)
+                self._choices[sequence] = choice
         if generation.closed:
             self._release(generation)
+        elif drawing.closed:
+            self._drop(drawing)
 
     def _banned(self, sequence: TokenSequence) -> tuple[int, ...]:
         """Tokens that must not come next: the end tokens, and the caller's own while too few came."""
@@ -241,10 +255,11 @@ class Loop:
         """The backend has fewer cells than were counted: the next plan makes do with less, or the only one ends."""
         if self._scheduler.tighten(sum(chunk.length for chunk in chunks)):
             return _NOTHING
-        generation = self._generations[chunks[0].sequence.number]
-        if generation.sequence.output_length:
-            self._say(generation.sequence.number, generation.end(Ending(FinishReason.LENGTH), self._clock()))
-            self._release(generation)
+        sequence = chunks[0].sequence
+        generation, choice = self._generations[sequence.number], self._choices[sequence]
+        if sequence.output_length:
+            self._say(sequence.number, generation.end(choice, Ending(FinishReason.LENGTH), self._clock()))
+            self._drop(choice)
         else:
             self._fail(generation, Overloaded("the model's memory is full.", hint="Shorten the prompt."))
         return _NOTHING
@@ -264,7 +279,7 @@ class Loop:
 
     def _fail(self, generation: Generation, error: Exception) -> None:
         self._release(generation)
-        self._refuse(generation.sequence.number, error)
+        self._refuse(generation.number, error)
 
     def _refuse(self, number: int, error: Exception) -> None:
         """Close a request with an error; one that was not raised on purpose is a defect, and says where it is."""
@@ -277,10 +292,21 @@ class Loop:
     # --- book-keeping -------------------------------------------------------------------------
 
     def _release(self, generation: Generation) -> None:
-        slot = self._scheduler.release(generation.sequence)
+        """Forget a request and all its answers."""
+        for choice in generation.choices:
+            self._drop(choice)
+        self._generations.pop(generation.number, None)
+
+    def _drop(self, choice: Choice) -> None:
+        """Forget one answer; the last one takes its request along."""
+        sequence = choice.sequence
+        slot = self._scheduler.release(sequence)
         if slot is not None:
             self._backend.remove(slot)
-        self._generations.pop(generation.sequence.number, None)
+        self._choices.pop(sequence, None)
+        generation = self._generations.get(sequence.number)
+        if generation is not None and generation.closed:
+            del self._generations[sequence.number]
 
     def _say(self, number: int, events: Iterable[Event]) -> None:
         self._events += [(number, event) for event in events]

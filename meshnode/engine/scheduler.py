@@ -48,9 +48,9 @@ _GROWTH = 16
 """Cells kept for each running sequence when another is admitted, so that it is not pre-empted right away."""
 
 
-def _rank(sequence: TokenSequence) -> tuple[int, int]:
+def _rank(sequence: TokenSequence) -> tuple[int, int, int]:
     """Order of service: class, then arrival (request numbers only grow)."""
-    return (sequence.service_class, sequence.number)
+    return (sequence.service_class, sequence.number, sequence.choice)
 
 
 class Scheduler:
@@ -93,8 +93,8 @@ class Scheduler:
     # --- what others ask of it ----------------------------------------------------------------
 
     def submit(self, sequence: TokenSequence) -> None:
-        """Queue a sequence. Raises QueueFullError."""
-        if len(self._waiting) >= self._queue_limit + len(self._free):
+        """Queue a sequence. Raises QueueFullError, but never for a further answer to a request that is under way."""
+        if sequence.choice == 0 and len(self._waiting) >= self._queue_limit + len(self._free):
             raise QueueFullError
         insort(self._waiting, sequence, key=_rank)
 
@@ -190,13 +190,13 @@ class Scheduler:
             return []
         wanting.sort(key=_rank)
         first, *others = wanting
-        shares = {first.number: min(first.allowance, (budget + 1) // 2)}
-        left = budget - shares[first.number]
+        shares = {first: min(first.allowance, (budget + 1) // 2)}
+        left = budget - shares[first]
         for sequence in sorted(others, key=lambda s: (s.service_class, s.pending)):
-            shares[sequence.number] = min(sequence.allowance, left)
-            left -= shares[sequence.number]
-        shares[first.number] += min(first.allowance - shares[first.number], left)
-        return [Chunk(s, length, length == s.pending) for s in wanting if (length := shares[s.number])]
+            shares[sequence] = min(sequence.allowance, left)
+            left -= shares[sequence]
+        shares[first] += min(first.allowance - shares[first], left)
+        return [Chunk(s, length, length == s.pending) for s in wanting if (length := shares[s])]
 
     def _requeue(self, sequence: TokenSequence) -> int:
         slot = self._vacate(sequence)

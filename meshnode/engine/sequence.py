@@ -22,7 +22,7 @@ class Ending(NamedTuple):
 
 
 class TokenSequence:
-    """Tokens and credit of request ``number``.
+    """Tokens and credit of one answer (``choice``) of request ``number``.
 
     ``limit`` bounds prompt and answer together (tokens). Two buckets count positions that may be computed for the
     first time: ``prefill`` those of the prompt, ``credit`` those of the answer. Recomputing what pre-emption threw away
@@ -42,6 +42,7 @@ class TokenSequence:
         service_class: ServiceClass = ServiceClass.OWNER,
     ) -> None:
         self.number = number
+        self.choice = 0
         self.tokens = list(prompt)
         self.prompt_length = len(self.tokens)
         self.limit = limit
@@ -89,6 +90,27 @@ class TokenSequence:
         if self.prefill != UNLIMITED and self.prefill < prompt:
             return self.prefill
         return known if self.credit == UNLIMITED else min(known, prompt + self.credit)
+
+    def fork(self, choice: int) -> TokenSequence:
+        """Another answer to the same prompt, which is paid for; without credit if this one's is bounded."""
+        other = TokenSequence(
+            self.number,
+            self.tokens[: self.prompt_length],
+            limit=self.limit,
+            stopping=self.stopping,
+            credit=UNLIMITED if self.credit == UNLIMITED else 0,
+            service_class=self.service_class,
+        )
+        other.choice = choice
+        other.charged = self.prompt_length
+        return other
+
+    def take_credit(self) -> int:
+        """What is left to be computed of the answer, taken away; 0 where nobody counts it."""
+        if self.credit == UNLIMITED:
+            return 0
+        left, self.credit = self.credit, 0
+        return left
 
     def grant(self, tokens: int, prefill: int = 0) -> None:
         """Allow ``tokens`` more positions of the answer and ``prefill`` more of the prompt, where these are gated."""

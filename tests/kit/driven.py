@@ -33,6 +33,7 @@ def asking(
     sampling: Sampling = GREEDY,
     stopping: Stopping | None = None,
     service_class: ServiceClass = ServiceClass.OWNER,
+    choices: int = 1,
 ) -> GenerationRequest:
     """A request that continues a text or tokens; at most 32 of them unless told otherwise."""
     return GenerationRequest(
@@ -42,6 +43,7 @@ def asking(
         sampling=sampling,
         stopping=stopping or Stopping(max_tokens=32),
         service_class=service_class,
+        choices=choices,
         caller=CallerId(service_class.name),
     )
 
@@ -121,9 +123,10 @@ class Driven:
         """What one request saw so far."""
         return [event for step in self.steps for owner, event in step.events if owner == number]
 
-    def text(self, number: int) -> str:
-        """The text of its answer so far."""
-        return "".join(event.text for event in self.events(number) if isinstance(event, TextDelta))
+    def text(self, number: int, choice: int = 0) -> str:
+        """The text of its answer so far, or of another one of its answers."""
+        spoken = (event for event in self.events(number) if isinstance(event, TextDelta))
+        return "".join(event.text for event in spoken if event.choice == choice)
 
     def tokens(self, number: int) -> list[int]:
         """The tokens of its answer so far."""

@@ -46,15 +46,15 @@ def admit(request: GenerationRequest) -> Generation:
 
 
 def test_text_is_read_with_its_special_tokens() -> None:
-    assert admit(asking("a<|eos|>")).sequence.tokens == [BOS, ord("a"), EOS]
+    assert admit(asking("a<|eos|>")).leader.tokens == [BOS, ord("a"), EOS]
 
 
 def test_tokens_are_taken_as_they_are() -> None:
-    assert admit(asking((1, 2, EOS))).sequence.tokens == [1, 2, EOS]
+    assert admit(asking((1, 2, EOS))).leader.tokens == [1, 2, EOS]
 
 
 def test_empty_text_is_a_beginning() -> None:
-    assert admit(asking("")).sequence.tokens == [BOS]
+    assert admit(asking("")).leader.tokens == [BOS]
 
 
 def test_seed_is_the_callers_or_drawn_and_has_64_bits() -> None:
@@ -92,7 +92,7 @@ def test_context_has_to_hold_the_least_answer_wanted() -> None:
 
 
 def test_large_max_tokens_is_no_reason_to_refuse() -> None:
-    assert admit(asking("x", stopping=Stopping(max_tokens=32_000))).sequence.limit == 100
+    assert admit(asking("x", stopping=Stopping(max_tokens=32_000))).leader.limit == 100
 
 
 def test_limit_is_what_the_model_was_trained_for() -> None:
@@ -159,7 +159,6 @@ def test_prompt_with_room_for_one_token_is_served() -> None:
     ("param", "request_"),
     [
         ("kind", {"kind": Kind.EMBED}),
-        ("n", {"choices": 2}),
         ("tools", {"tools": (Tool(name="f"),)}),
         ("response_format", {"constraint": Constraint(kind=ConstraintKind.JSON_OBJECT)}),
         ("logprobs", {"top_logprobs": 0}),
