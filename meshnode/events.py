@@ -88,12 +88,13 @@ class RefusalDelta(Tagged, frozen=True):
 
 
 class ToolCallStarted(Tagged, frozen=True):
-    """Call number ``index`` of a choice begins."""
+    """Call number ``index`` of a choice begins; ``token_ids`` are what it took so far, its syntax included."""
 
     index: int
     id: str
     name: str
     choice: int = 0
+    token_ids: tuple[int, ...] = ()
 
 
 class ToolCallDelta(Tagged, frozen=True):
@@ -102,6 +103,7 @@ class ToolCallDelta(Tagged, frozen=True):
     index: int
     arguments: str
     choice: int = 0
+    token_ids: tuple[int, ...] = ()
 
 
 class EmbeddingResult(Tagged, frozen=True):
@@ -178,7 +180,7 @@ CLOSING: Final = (Finished, Failed)
 """What closes it, for ``isinstance``: a union would be made anew for every token."""
 
 
-_SPOKEN: Final = (TextDelta, ReasoningDelta)
+_SPOKEN: Final = (TextDelta, ReasoningDelta, ToolCallDelta)
 
 
 def failure(error: MeshnodeError) -> Failed:
@@ -219,4 +221,4 @@ def decoded_tokens(event: Event) -> int:
     """How many tokens of an answer an event took to compute; what reading it gives back as credit."""
     if isinstance(event, _SPOKEN):
         return len(event.token_ids) or 1
-    return 1 if isinstance(event, ToolCallDelta) else 0
+    return len(event.token_ids) if isinstance(event, ToolCallStarted) else 0

@@ -145,14 +145,12 @@ class Scrutiny:
             raise ProtocolViolation(f"{len(event.text)} characters of {decoded_tokens(event)} tokens.")
         self._bytes += len(event.text.encode())
         if isinstance(event, RefusalDelta):
-            self._count_tokens(1, 0)
+            self._count_tokens(1)
             return
-        for token in event.token_ids:
-            _count(token, "a token id")
         if isinstance(event, TextDelta):
             for logprob in event.logprobs:
                 _logprob(logprob)
-        self._count_tokens(decoded_tokens(event), len(event.token_ids))
+        self._count_tokens(decoded_tokens(event), event.token_ids)
 
     def _call(self, event: ToolCallStarted) -> None:
         self._choice(event.choice)
@@ -162,13 +160,15 @@ class Scrutiny:
             raise ProtocolViolation("a tool call has an endless name.")
         self._calls.add((event.choice, event.index))
         self._bytes += len(event.name.encode())
+        self._silent += PER_CALL
+        self._count_tokens(decoded_tokens(event), event.token_ids)
 
     def _arguments(self, event: ToolCallDelta) -> None:
         self._choice(event.choice)
         if (event.choice, event.index) not in self._calls:
             raise ProtocolViolation(f"arguments of tool call {event.index}, which has not begun.")
         self._bytes += len(event.arguments.encode())
-        self._count_tokens(decoded_tokens(event), 0)
+        self._count_tokens(decoded_tokens(event), event.token_ids)
 
     def _end_choice(self, event: ChoiceFinished) -> None:
         self._choice(event.choice)
@@ -227,9 +227,11 @@ class Scrutiny:
             raise ProtocolViolation(f"result {event.index} of {self._choices}, or a second one.")
         self._finished.add(event.index)
 
-    def _count_tokens(self, tokens: int, ids: int) -> None:
+    def _count_tokens(self, tokens: int, ids: tuple[int, ...] = ()) -> None:
+        for token in ids:
+            _count(token, "a token id")
         self._tokens += tokens
-        self._ids += ids
+        self._ids += len(ids)
         if self._tokens > self._most:
             raise ProtocolViolation(f"{self._tokens} tokens of an answer that may have {self._most}.")
         if self._tokens > self._bytes + self._silent:

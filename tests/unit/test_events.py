@@ -43,8 +43,8 @@ ONE_OF_EACH: list[Event] = [
     TextDelta("é", token_ids=(1, 2), logprobs=(TokenLogprob(token_id=1, token=b"\xc3", logprob=-0.5),)),
     ReasoningDelta("hm"),
     RefusalDelta("no"),
-    ToolCallStarted(0, "call_1", "f"),
-    ToolCallDelta(0, '{"a"'),
+    ToolCallStarted(0, "call_1", "f", 0, (1, 2)),
+    ToolCallDelta(0, '{"a"', 0, (3,)),
     EmbeddingResult(0, b"\0" * 8),
     RerankResult(1, 0.5),
     Heartbeat(),
@@ -95,6 +95,9 @@ def test_a_code_names_the_trees_own_error() -> None:
         (ReasoningDelta("hm", token_ids=(1, 2)), 2),
         (TextDelta("tagged with nobody's weights"), 1),
         (ToolCallDelta(0, "{"), 1),
+        (ToolCallDelta(0, '{"a":', token_ids=(1, 2, 3)), 3),
+        (ToolCallStarted(0, "call_1", "f"), 0),
+        (ToolCallStarted(0, "call_1", "f", token_ids=(1, 2)), 2),
         (Started(20), 0),
         (Prefilling(10, 20), 0),
         (Finished(Usage(completion_tokens=9)), 0),
@@ -102,3 +105,8 @@ def test_a_code_names_the_trees_own_error() -> None:
 )
 def test_an_event_counts_the_tokens_of_the_answer_it_took(event: Event, tokens: int) -> None:
     assert decoded_tokens(event) == tokens
+
+
+def test_a_call_without_token_ids_is_written_as_before_there_were_any() -> None:
+    written = msgspec.msgpack.decode(msgspec.msgpack.encode(ToolCallStarted(0, "call_1", "f")))
+    assert written == {"type": "ToolCallStarted", "index": 0, "id": "call_1", "name": "f"}

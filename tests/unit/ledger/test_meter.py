@@ -33,7 +33,9 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(Prefilling, COUNTS, COUNTS),
     st.builds(TextDelta, st.just("x"), st.just(0), TOKENS),
     st.builds(ReasoningDelta, st.just("x"), st.just(0), TOKENS),
-    st.sampled_from([ToolCallDelta(0, "{"), ToolCallStarted(0, "a", "b"), Heartbeat(), Queued(1), Resumed(3)]),
+    st.builds(ToolCallStarted, st.just(0), st.just("a"), st.just("b"), st.just(0), TOKENS),
+    st.builds(ToolCallDelta, st.just(0), st.just("{"), st.just(0), TOKENS),
+    st.sampled_from([Heartbeat(), Queued(1), Resumed(3)]),
     st.sampled_from([ChoiceFinished(FinishReason.STOP), Finished(Usage()), Failed("overloaded", "full")]),
 )
 
@@ -70,6 +72,11 @@ def test_a_failure_costs_what_was_computed_until_then() -> None:
 
 def test_a_delta_counts_its_tokens_and_at_least_one() -> None:
     assert counted(TextDelta("a"), ReasoningDelta("b", 0, (1, 2, 3)), ToolCallDelta(0, "{")) == (0, 0, 5)
+
+
+def test_a_call_counts_the_tokens_it_names() -> None:
+    assert counted(ToolCallStarted(0, "a", "b"), ToolCallDelta(0, "{")) == (0, 0, 1)
+    assert counted(ToolCallStarted(0, "a", "b", 0, (1, 2)), ToolCallDelta(0, "{}", 0, (3, 4))) == (0, 0, 4)
 
 
 def test_a_second_start_is_ignored() -> None:

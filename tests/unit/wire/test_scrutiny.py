@@ -92,6 +92,16 @@ HONEST: dict[str, list[Event]] = {
         ChoiceFinished(FinishReason.TOOL_CALLS),
         done(output=90, reasoning_tokens=1),
     ],
+    "a tool call with its tokens": [
+        STARTED,
+        ToolCallStarted(0, "call0", "f", 0, tuple(range(20))),
+        ToolCallDelta(0, "{", 0, (1, 2, 3)),
+        ToolCallDelta(0, "}", 0, (4,)),
+        ToolCallStarted(1, "call1", "g", 0, tuple(range(64))),
+        ToolCallDelta(1, "{}", 0, (5,)),
+        ChoiceFinished(FinishReason.TOOL_CALLS),
+        done(output=89),
+    ],
     "a refusal": [STARTED, RefusalDelta("no"), STOPPED, done(output=1)],
     "log probabilities": [STARTED, TextDelta("ab", 0, (5,), (TokenLogprob(5, b"ab", -0.5, ((6, b"c", -9.0),)),))],
     "the largest seed": [Started(12, 0, 2**64 - 1), STOPPED, done()],
@@ -154,6 +164,20 @@ DISHONEST: dict[str, tuple[list[Event], str]] = {
     "too many tool calls": ([STARTED, ToolCallStarted(MOST_CALLS, "", "")], "too many"),
     "a tool with an endless name": ([STARTED, ToolCallStarted(0, "", "x" * 501)], "endless"),
     "arguments of no call": ([STARTED, ToolCallDelta(0, "{}")], "has not begun"),
+    "a token below zero before a tool call": ([STARTED, ToolCallStarted(0, "a", "b", 0, (-1,))], "a token id is -1"),
+    "a token out of range in arguments": (
+        [STARTED, ToolCallStarted(0, "a", "b"), ToolCallDelta(0, "{}", 0, (2**31,))],
+        "a token id is 2147483648",
+    ),
+    "fewer tokens than a call took": (
+        [STARTED, ToolCallStarted(0, "a", "b", 0, (1, 2)), ToolCallDelta(0, "{}", 0, (3,)), STOPPED, done(output=2)],
+        "2 tokens were used and 3",
+    ),
+    "a call padded with tokens": ([STARTED, ToolCallStarted(0, "a", "b", 0, tuple(range(90)))], "90 tokens of 1 bytes"),
+    "arguments padded with tokens": (
+        [STARTED, ToolCallStarted(0, "a", "b"), ToolCallDelta(0, "{}", 0, tuple(range(92)))],
+        "92 tokens of 3 bytes",
+    ),
     "resumed": ([STARTED, Resumed(1)], "resumed"),
     "finished first": ([done()], "before all its choices"),
     "finished before its choice": ([STARTED, TEXT, done()], "before all its choices"),
@@ -183,7 +207,7 @@ def test_a_dishonest_answer_is_found_at_its_last_event(name: str) -> None:
         scrutiny.check(event)
     with pytest.raises(PeerError, match=says) as found:
         scrutiny.check(events[-1])
-    padded = name in ("padding", "padding with tokens", "refusals without end")
+    padded = "padd" in name or name == "refusals without end"
     assert isinstance(found.value, ProtocolViolation) is not padded  # a caller can bring an honest model to pad
 
 
