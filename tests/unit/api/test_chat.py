@@ -132,7 +132,7 @@ def test_logprobs_in_both_shapes() -> None:
     events: list[Event] = [TextDelta("x", logprobs=(one,)), ChoiceFinished(FinishReason.STOP), Finished(Usage(1, 1))]
     (choice,) = collected(events).choices
     assert choice.logprobs is not None
-    (token,) = choice.logprobs.content or ()
+    (token,) = choice.logprobs.content or []
     assert (token.token, token.bytes, token.logprob) == ("\ufffd", [0xE2, 0x82], -0.5)
     assert [top.token for top in token.top_logprobs] == ["\ufffd", "a"]
     spoken = ChatRenderer(HEADING, include_usage=False).chunks(events)[1]
