@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from meshnode.domain import Sampling
 from meshnode.engine.backend import Logits
-from meshnode.engine.sampling import Sampler, best, noise
+from meshnode.engine.filters import best
+from meshnode.engine.noise import noise
+from meshnode.engine.sampling import Sampler
 from meshnode.errors import InvalidField, ModelFailed
 
 MASK = (1 << 64) - 1
