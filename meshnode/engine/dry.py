@@ -72,7 +72,7 @@ class Dry:
         start, size, allowed = self._start(), self._size, self._allowed
         head, length = self._breaker
         limit = size - head - length if head >= start else size - start
-        if size - start <= allowed or limit < allowed:
+        if size - start <= max(allowed, 1) or limit < allowed:
             return
         places = start + np.flatnonzero(self._lengths[start : size - 1] >= allowed)
         lengths = np.minimum(np.minimum(self._lengths[places], limit), places - start + 1)
