@@ -27,7 +27,7 @@ class BadWords:
         for word in words:
             if len(word) > 1:
                 self._ends.setdefault(word[-2], []).append((word[:-1], word[-1]))
-        longest = max((len(word) - 1 for word in words), default=0)
+        longest = max([0, *(len(word) - 1 for word in words)])
         self._recent = deque(prompt[max(0, len(prompt) - longest) :], maxlen=longest)
 
     def accept(self, token: int) -> None:
