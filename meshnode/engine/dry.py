@@ -86,8 +86,7 @@ class Dry:
         unique, which = np.unique(tokens, return_inverse=True)
         longest = np.zeros(unique.size, dtype=np.int64)
         np.maximum.at(longest, which, lengths)
-        heads = self._breakers.heads
-        kept = np.fromiter((() not in heads.get(token, ()) for token in unique.tolist()), dtype=bool)
+        kept = ~self._breakers.are_alone(unique)
         exponents = longest[kept] - self._allowed
         if self._base > 1.000001 and (most := int(_LARGEST_LOG / math.log(self._base))):
             exponents = np.minimum(exponents, most)
@@ -104,18 +103,20 @@ class Dry:
 
         A head further back than the longest tail was found when its tail was whole.
         """
-        heads, longest = self._breakers
-        if not heads:
-            return
-        recent = self._history[max(0, self._size - depth) : self._size].tolist()
-        for at in range(len(recent) - 1, -1, -1):
-            if (tails := heads.get(recent[at])) is None:
-                continue
-            after = tuple(recent[at + 1 : at + 1 + longest])
+        breakers, start = self._breakers, max(0, self._size - depth)
+        recent = self._history[start : self._size]
+        alone = np.flatnonzero(breakers.are_alone(recent.astype(np.int64)))
+        first = int(alone[-1]) if alone.size else -1
+        tokens = recent.tolist()
+        for at in range(len(tokens) - 1, max(first, 0) - 1, -1) if breakers.heads else ():
+            tails = [tail for heads in breakers.heads for tail in heads.get(tokens[at], ())]
+            after = tuple(tokens[at + 1 : at + 1 + breakers.longest_tail]) if tails else ()
             fitting = [len(tail) for tail in tails if after[: len(tail)] == tail]
             if fitting:
-                self._breaker = (self._size - len(recent) + at, 1 + max(fitting))
+                self._breaker = (start + at, 1 + max(fitting))
                 return
+        if first >= 0:
+            self._breaker = (start + first, 1)
 
 
 def _agreeing(history: list[int]) -> list[int]:

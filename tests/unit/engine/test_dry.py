@@ -20,7 +20,9 @@ N_VOCAB = 8
 
 def breakers_of(heads: Mapping[int, Tails]) -> Breakers:
     """Breakers from their heads."""
-    return Breakers(heads, max((len(tail) for tails in heads.values() for tail in tails), default=0))
+    alone = np.array(sorted(token for token, tails in heads.items() if () in tails), dtype=np.int64)
+    longest = max((len(tail) for tails in heads.values() for tail in tails), default=0)
+    return Breakers(alone, ({token: tuple(t for t in tails if t) for token, tails in heads.items()},), longest)
 
 
 def limit_of(history: Sequence[int], heads: Mapping[int, Tails]) -> int:
