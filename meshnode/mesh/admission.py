@@ -50,6 +50,7 @@ MOST_STOPS: Final = 16
 MOST_STOP_CHARACTERS: Final = 256
 MOST_IDS: Final = 256
 MOST_BIASES: Final = 1024
+MOST_BAD_WORDS: Final = 64
 MOST_TEMPLATE_KWARGS: Final = 16 << 10
 MOST_TOOLS: Final = 128
 MOST_SCHEMA: Final = 1 << 20
@@ -227,6 +228,8 @@ def _check_lists(body: Body) -> None:
         raise InvalidField(f"there are over {MOST_STOPS} stop strings or {MOST_IDS} stop tokens.", param="stop")
     if len(sampling.logit_bias) > MOST_BIASES or len(sampling.dry_sequence_breakers) > MOST_STOPS:
         raise InvalidField(f"there are over {MOST_BIASES} biases or {MOST_STOPS} breakers.", param="logit_bias")
+    if len(sampling.bad_words) > MOST_BAD_WORDS:
+        raise InvalidField(f"there are over {MOST_BAD_WORDS} bad words.", param="bad_words")
 
 
 def _check_form(body: Body) -> None:
@@ -242,6 +245,8 @@ def _check_texts(body: Body) -> None:
     strings = (*body.stopping.stop, *body.sampling.dry_sequence_breakers)
     if any(not 1 <= len(text) <= MOST_STOP_CHARACTERS for text in strings):
         raise InvalidField(f"a stop string has not 1 to {MOST_STOP_CHARACTERS} characters.", param="stop")
+    if any(not 1 <= len(word) <= MOST_STOP_CHARACTERS for word in body.sampling.bad_words):
+        raise InvalidField(f"a bad word has not 1 to {MOST_STOP_CHARACTERS} characters.", param="bad_words")
     for message in body.messages:
         if any(hasattr(part, "url") or hasattr(part, "data") for part in message.parts):
             raise UnsupportedParameter("images, audio and files are not served here.", param="messages")
