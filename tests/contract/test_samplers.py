@@ -22,7 +22,8 @@ from meshnode.engine.backend import Logits
 from meshnode.engine.breakers import Vocabulary
 from meshnode.engine.dry import Dry
 from meshnode.engine.filters import Chain
-from meshnode.engine.llama import LlamaBackend, open_llama
+from meshnode.engine.llama.loading import open_llama
+from meshnode.engine.llama.model import LlamaBackend
 from meshnode.engine.mirostat import Mirostat
 from meshnode.engine.penalties import Bias, Penalties
 from meshnode.engine.pipe import Load
