@@ -123,9 +123,10 @@ def typical(candidates: Candidates, p: float) -> Candidates:
     distances = candidates.logits - candidates.logits.max()
     mass = np.exp(distances)
     total = mass.sum()
-    surprise = np.log(total) - distances
     mass /= total
-    strange = -np.abs(surprise - float(mass @ surprise))
+    surprise = np.subtract(np.log(total), distances, out=distances)  # in place: new memory costs more than arithmetic
+    surprise -= float(mass @ surprise)
+    strange = np.negative(np.abs(surprise, out=surprise), out=surprise)
     k = min(_SOME, strange.size)
     while True:
         order = best(strange, k).tokens

@@ -204,7 +204,7 @@ def test_dry_takes_what_llama_cpps_takes(backend: LlamaBackend) -> None:
     tokenize = partial(backend.tokenize, add_special=False, parse_special=False)
     vocabulary = Vocabulary(size, partial(backend.piece, special=True), tokenize)
     tokens = tokenize(TEXT)
-    for number in range(75):
+    for number in range(45):
         how = Sampling(
             dry_multiplier=float(chance.choice([0.8, -1, 2])),
             dry_base=float(chance.choice([1.0, 1.1, 1.75, 4, 1e9])),
