@@ -116,7 +116,8 @@ class Sampler:
             return int(found.tokens[0])
         if self._greedy:
             return int(found.tokens[found.logits.argmax()])
-        scores = found.logits + noise(self._seed, self._choice, position, found.tokens)
+        scores = noise(self._seed, self._choice, position, found.tokens)
+        scores += found.logits
         return int(found.tokens[scores.argmax()])
 
     def _adjusted(self, row: Logits, banned: Sequence[int], allowed: Mask | None) -> Logits:
