@@ -7,6 +7,7 @@ MeshnodeError; what does is a defect, and is turned into one by the loop.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from meshnode.domain import (
     AudioPart,
@@ -40,7 +41,7 @@ class Admission:
         self._template = template
         self._entropy = entropy
         self._longest: int | None = None
-        self._vocabulary = Vocabulary(backend.info.n_vocab, backend.piece, self._plain_tokens)
+        self._vocabulary = Vocabulary(backend.info.n_vocab, partial(backend.piece, special=True), self._plain_tokens)
         info = backend.info
         self.limit = min(info.n_ctx, info.n_ctx_train) if info.n_ctx_train > 0 else info.n_ctx
         """Tokens that a prompt and its answer may have together."""
