@@ -61,6 +61,8 @@ class Admission:
             credit=submit.credit,
             prefill=submit.prefill,
             service_class=request.service_class,
+            caller=request.caller,
+            shared=request.cache_prompt,
         )
         wanted = request.sampling.seed
         seed = (self._entropy() if wanted is None else wanted) & _SEED_MASK

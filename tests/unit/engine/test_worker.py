@@ -91,7 +91,7 @@ def test_cancel_frees_the_slot_and_says_so() -> None:
         worker.send(Cancel(number=1))
         message = worker.hear()
         assert isinstance(message, Step)
-        assert (message.events, message.gauge) == ((), Gauge(kv_total=4096))
+        assert (message.events, message.gauge) == ((), Gauge(kv_total=4096, kv_idle=60))
 
 
 def test_credit_is_waited_for_without_turning_over() -> None:
