@@ -22,7 +22,6 @@ import errno
 import os
 import resource
 import signal
-import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +35,9 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 """From ``linux/prctl.h``."""
 _OPEN_FILES = 4096
+_FILE_SIZE = 16 << 20
+"""Not 0: where memory may not be both writable and executable (a unit's MemoryDenyWriteExecute), libffi puts the few
+kilobytes of a callback into a file in memory."""
 _OOM_SCORE = 500
 """Half of what memory can add to a process's badness: the daemon and the owner's programs outlive a worker."""
 _MEMINFO = Path("/proc/meminfo")
@@ -104,16 +106,14 @@ def confine(fd: int, *, sandbox: bool = True) -> Sandbox:
 
 
 def limit_resources(gpus: Sequence[str], meminfo: Path = _MEMINFO) -> None:
-    """Few open files; without a GPU no file that grows, and no more data than the machine has memory and swap.
+    """Few open files; without a GPU no large file, and no more data than the machine has memory and swap.
 
-    With one, its driver's memory may be counted as a file's or as data. Where standard error is a file (a worker
-    started by hand), files may grow. Raises OSError or ValueError where refused.
+    With one, its driver's memory may be counted as a file's or as data. Raises OSError or ValueError where refused.
     """
     _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
     if gpus:
         return
-    if not stat.S_ISREG(os.fstat(2).st_mode):
-        _lower(resource.RLIMIT_FSIZE, 0)
+    _lower(resource.RLIMIT_FSIZE, _FILE_SIZE)
     if memory := _all_memory(meminfo):
         _lower(resource.RLIMIT_DATA, memory)
 

@@ -22,13 +22,13 @@ from tests.kit.worker_process import ENVIRONMENT
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no workers on Windows")
 
 
-def run(code: str, *fds: int, stderr: int = subprocess.DEVNULL) -> str:
+def run(code: str, *fds: int) -> str:
     """What a Python process prints that confines itself first; its output is the last of ``fds``."""
     reader, writer = os.pipe()
     prelude = f"import ctypes, os, signal, sys\nfrom meshnode.engine.confine import *\nconfine({writer})\n"
     epilogue = f"\nos.write({writer}, str(found).encode())\n"
     arguments = [sys.executable, "-c", prelude + code + epilogue]
-    subprocess.run(arguments, env=ENVIRONMENT, pass_fds=[writer, *fds], check=True, timeout=60, stderr=stderr)
+    subprocess.run(arguments, env=ENVIRONMENT, pass_fds=[writer, *fds], check=True, timeout=60)
     os.close(writer)
     with os.fdopen(reader) as output:
         return output.read()
@@ -92,11 +92,11 @@ found = [resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1] for name in 
     assert 0 < files <= 4096
     assert core == 0
     if not Path("/dev/dri").exists() and not Path("/dev/nvidiactl").exists():
-        assert size == 0
+        assert size == 16 << 20
         assert data > 2**28 or sys.platform != "linux"
 
 
-@pytest.mark.parametrize(("gpus", "kept"), [([], (0, 1024 * 1024)), (["/dev/kfd"], None)])
+@pytest.mark.parametrize(("gpus", "kept"), [([], (16 << 20, 1024 * 1024)), (["/dev/kfd"], None)])
 def test_what_a_gpus_driver_may_need_is_kept(gpus: list[str], kept: tuple[int, int] | None, tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:       1000 kB\nMemFree:   1 kB\nSwapTotal:  24 kB\n")
@@ -109,13 +109,6 @@ confine.limit_resources({gpus}, pathlib.Path({str(meminfo)!r}))
 found = set_limits.get(resource.RLIMIT_FSIZE), set_limits.get(resource.RLIMIT_DATA)
 """
     assert run(code) == str(kept or (None, None))
-
-
-def test_last_words_into_a_file_are_not_lost(tmp_path: Path) -> None:
-    words = tmp_path / "words"
-    with words.open("w") as file:
-        run("found = print('last words', file=sys.stderr)", stderr=file.fileno())
-    assert words.read_text() == "last words\n"
 
 
 # --- the sandbox, tried from inside -------------------------------------------------------------
