@@ -18,7 +18,7 @@ from pathlib import Path
 import meshnode
 
 SYSTEM = (
-    *("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/gnu/store", "/run/opengl-driver"),
+    *("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store", "/run/opengl-driver"),
     *("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/timezone"),
     *("/etc/OpenCL", "/etc/vulkan", "/etc/glvnd", "/etc/nvidia", "/etc/drirc"),
     *("/sys", "/proc/self", "/proc/sys", "/proc/driver"),
@@ -26,6 +26,8 @@ SYSTEM = (
 )
 """Read on every system; what one has not is passed over."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/full")
+_DRIVERS = ("/opt/rocm*", "/opt/amdgpu*", "/opt/cuda*", "/opt/nvidia*", "/opt/intel")
+"""Where drivers are put beside the system's libraries; whatever else is in ``/opt`` may hold anything."""
 _GPUS = ("/dev/nvidia*", "/dev/dri", "/dev/kfd", "/dev/dxg", "/dev/nvmap", "/dev/nvhost*", "/dev/nvgpu*", "/dev/accel")
 _VARIABLES = (
     *("LD_LIBRARY_PATH", "GGML_BACKEND_PATH", "CUDA_PATH", "CUDA_HOME", "ROCM_PATH", "HIP_PATH"),
@@ -37,7 +39,11 @@ _SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf$")
 
 def gpu_devices() -> list[str]:
     """The device files of this machine's GPUs."""
-    return sorted(path for pattern in _GPUS for path in glob.glob(pattern))
+    return _found(_GPUS)
+
+
+def _found(patterns: Sequence[str]) -> list[str]:
+    return sorted(path for pattern in patterns for path in glob.glob(pattern))
 
 
 def readable(
@@ -54,7 +60,9 @@ def readable(
     package = Path(meshnode.__file__).resolve().parent
     modules = [path for path in search if path and Path(path).resolve() != package.parent]
     named = [path for name in _VARIABLES for path in environ.get(name, "").split(os.pathsep) if path]
-    return list(dict.fromkeys([*SYSTEM, *prefixes, *modules, *named, str(package), *files_of(model)]))
+    return list(
+        dict.fromkeys([*SYSTEM, *_found(_DRIVERS), *prefixes, *modules, *named, str(package), *files_of(model)])
+    )
 
 
 def files_of(model: str) -> list[str]:

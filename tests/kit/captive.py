@@ -8,6 +8,8 @@ FOLDER is somebody's: it holds ``secret``, and ``made`` is not in it.
 from __future__ import annotations
 
 import errno
+import importlib
+import importlib.util
 import json
 import os
 import socket
@@ -145,13 +147,16 @@ def _refused(number: int) -> bool:
     return False
 
 
+LATE = [name for name in ("wave", "sqlite3", "llguidance", "jinja2.debug") if importlib.util.find_spec(name)]
+"""Modules that nothing here has imported yet."""
+
+
 def still(model: Path) -> dict[str, Attempt]:
-    """What must go on working, with modules that nothing has imported before."""
+    """What must go on working."""
     return {
         "signal itself": lambda: os.kill(os.getpid(), 0),
         "start a thread": lambda: _in_thread(lambda: None),
-        "import late": lambda: __import__("wave") and __import__("sqlite3"),
-        "import llguidance": lambda: __import__("llguidance"),
+        "import late": lambda: [importlib.import_module(name) for name in LATE],
         "take entropy": lambda: Path("/dev/urandom").open("rb").read(8),
         "read the memory's state": Path("/proc/meminfo").read_bytes,
         "answer with the model's template": lambda: _answer(model),

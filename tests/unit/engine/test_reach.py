@@ -33,7 +33,16 @@ def test_a_checkout_is_not_read_but_for_the_package() -> None:
 
 def test_homes_and_other_processes_are_not_read() -> None:
     paths = readable("/models/m.gguf", {}, search=[], prefixes=[])
-    for kept in ("/etc/passwd", "/etc/shadow", "/var/lib", "/run/user", "/home/alice/.ssh", "/proc/1/cmdline", "/dev"):
+    for kept in (
+        "/etc/passwd",
+        "/etc/shadow",
+        "/var/lib",
+        "/run/user",
+        "/home/alice/.ssh",
+        "/proc/1/cmdline",
+        "/dev",
+        "/opt/shop",
+    ):
         assert not covers(paths, kept), kept
 
 
