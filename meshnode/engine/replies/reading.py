@@ -83,6 +83,11 @@ class Parser:
         """Calls that began so far."""
         return self._reading.voice.calls
 
+    @property
+    def thinking(self) -> bool:
+        """Whether a block of reasoning is open."""
+        return self._reading.voice.thinking
+
     def feed(self, text: str) -> list[Piece]:
         """More of the reply; the pieces that it completes. Nothing waits but what could be the beginning of a mark."""
         self._tape.write(text)

@@ -22,6 +22,11 @@ class Voice:
         self._thinking = False
         self._pending: list[str] = []
 
+    @property
+    def thinking(self) -> bool:
+        """Whether a block of reasoning is open."""
+        return self._thinking
+
     def take(self) -> list[Piece]:
         """The pieces since the last time."""
         out, self._out = self._out, []
