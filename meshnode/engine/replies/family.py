@@ -29,6 +29,10 @@ class Syntax(Protocol):
     def literals(self) -> tuple[str, ...]:
         """All fixed text of it."""
 
+    @property
+    def collects(self) -> bool:
+        """Whether several forced calls share one mark."""
+
     def read(self, reading: Reading, mark: str) -> Steps[None]:
         """Read what follows the opening ``mark``, to the end of its last call. Raises Malformed."""
 
@@ -132,7 +136,7 @@ class Family:
         """Calls and nothing else."""
         said = bool(mark) and self.replayed(tail) == mark
         first = rest if said else f"{lark.text(mark)} {rest}"
-        more = f"({lark.text(opening.joint + mark)} {rest})*" if many else ""
+        more = f"({lark.text(opening.joint + mark)} {rest})*" if many and not opening.syntax.collects else ""
         before, after = (lark.text(each) for each in opening.around)
         return f"{before} {first} {more} {after}"
 

@@ -41,6 +41,11 @@ class HarmonyCalls:
         """All fixed text of it."""
         return (START, _CHANNEL, _MESSAGE, "<|constrain|>", *_ENDS)
 
+    @property
+    def collects(self) -> bool:
+        """Whether several forced calls share one mark."""
+        return False
+
     def read(self, reading: Reading, mark: str) -> Steps[None]:
         """No mark begins a call here: :func:`read_reply` reads the whole reply. Raises Malformed."""
         yield from reading.tape.white()
@@ -61,7 +66,7 @@ def start(lark: Lark, tools: Sequence[Tool], prompt_tail: str, required: bool) -
     body = f"{lark.up_to('<|end|>')} {again}"
     rest = HarmonyCalls().force(lark, tools, _CHANNEL, many=False)
     call = f"{lark.text(_CHANNEL)} {rest}"
-    kinds = f"({lark.text('analysis')} | {lark.text('commentary')})"
+    kinds = lark.text("analysis") if required else f"({lark.text('analysis')} | {lark.text('commentary')})"
     before = f"({lark.text(_CHANNEL)} {kinds} {lark.text(_MESSAGE)} {body})"
     last = call
     if not required:

@@ -42,6 +42,11 @@ class NamedCalls:
         """All fixed text of it."""
         return (self.end, self.id_mark, *self.closes)
 
+    @property
+    def collects(self) -> bool:
+        """Whether several forced calls share one mark."""
+        return False
+
     def read(self, reading: Reading, mark: str) -> Steps[None]:
         """One call; or JSON, name and all, as older models of the same family write it. Raises Malformed."""
         tape = reading.tape

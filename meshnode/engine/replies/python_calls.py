@@ -37,6 +37,11 @@ class PythonCalls:
         """All fixed text of it."""
         return self.closes
 
+    @property
+    def collects(self) -> bool:
+        """Whether several forced calls share one mark."""
+        return self.listed
+
     # --- reading -----------------------------------------------------------------------------------
 
     def read(self, reading: Reading, mark: str) -> Steps[None]:

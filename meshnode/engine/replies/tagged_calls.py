@@ -61,6 +61,11 @@ class TaggedCalls:
             *self.section,
         )
 
+    @property
+    def collects(self) -> bool:
+        """Whether several forced calls share one mark."""
+        return bool(self.section)
+
     # --- reading -----------------------------------------------------------------------------------
 
     def read(self, reading: Reading, mark: str) -> Steps[None]:
