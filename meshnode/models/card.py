@@ -61,10 +61,9 @@ def read_card(
     managed: bool = False,
     id: ModelId | None = None,  # noqa: A002  the card's own word
 ) -> ModelCard:
-    """Read the file's metadata and describe it. Blocks for some hundredths of a second. Raises ModelFileRefused.
+    """Read the file's metadata and describe it, in some hundredths of a second. Raises ModelFileRefused.
 
-    ``name`` is what to call it (its file name, without ``id``); ``added`` in seconds since 1970.
-    """
+    ``name`` is what to call it (its file name, without ``id``); ``added`` in seconds since 1970."""
     with open_model(path) as file:
         metadata = inspect(file, path)
         found = os.fstat(file.fileno())
@@ -90,6 +89,7 @@ def read_card(
         source=source,
         added=added,
         managed=managed,
+        kinds=metadata.kinds,
     )
 
 

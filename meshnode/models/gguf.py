@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from typing import BinaryIO
 
-from meshnode.domain import Record
+from meshnode.domain import Kind, Record
 from meshnode.errors import ModelFileRefused
 from meshnode.models.gguf_layout import Array, GgufFile, Tensor, Value, read_gguf, refuse, show
 from meshnode.models.quantisation import FILE_TYPES
@@ -56,10 +56,21 @@ class GgufMetadata(Record, frozen=True):
     tokenizer: str = ""
     chat_template: str | None = None
     template_sha256: str = ""
+    kinds: tuple[str, ...] = (Kind.GENERATE.value, Kind.EMBED.value)
+    """What may be asked of it; none where it ranks documents."""
     split_no: int = 0
     split_count: int = 0
     tensor_count: int = 0
     tensor_bytes: int = 0
+
+
+MADE_TO_EMBED = frozenset({
+    "bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "modern-bert", "eurobert",
+    "gemma-embedding",
+})  # fmt: skip
+"""Architectures that keep no memory of what they read, by llama.cpp's names: they generate nothing."""
+_RANK = 4
+"""``{arch}.pooling_type`` of a reranker; 0 is none, 1 to 3 make one vector (``enum llama_pooling_type``)."""
 
 
 def read_metadata(file: BinaryIO, size: int) -> GgufMetadata:
@@ -78,6 +89,11 @@ def check_servable(metadata: GgufMetadata) -> None:
         kind = "vision projector" if metadata.architecture == "clip" else metadata.kind
         raise ModelFileRefused(
             f"the file holds a GGUF of kind {show(kind)}, not a language model.", hint="Add the model's own file."
+        )
+    if not metadata.kinds:
+        raise ModelFileRefused(
+            "the file holds a reranker, which neither generates text nor embeds it.",
+            hint="Add a language model or an embedding model.",
         )
     if not metadata.tensor_count or not metadata.layers or not metadata.context_length:
         raise ModelFileRefused(
@@ -119,6 +135,7 @@ def describe(file: GgufFile) -> GgufMetadata:
         tokenizer=pairs.text("tokenizer.ggml.model"),
         chat_template=None if template is None else template.decode("utf-8", "replace"),
         template_sha256="" if template is None else hashlib.sha256(template).hexdigest(),
+        kinds=_kinds(architecture, pairs.number(f"{architecture}.pooling_type", _RANK)),
         split_no=pairs.number("split.no", 1 << 16),
         split_count=pairs.number("split.count", 1 << 16),
         tensor_count=len(file.tensors),
@@ -132,6 +149,14 @@ def _kv_bytes(pairs: _Pairs, architecture: str, width: int, heads: int, kv_heads
     key = pairs.number(f"{architecture}.attention.key_length", MAX_WIDTH, default=per_head)
     value = pairs.number(f"{architecture}.attention.value_length", MAX_WIDTH, default=per_head)
     return sum(kv_heads) * (key + value) * 2
+
+
+def _kinds(architecture: str, pooling: int) -> tuple[str, ...]:
+    """A file that says how to pool is of a model made for embeddings, or for ranking."""
+    if pooling == _RANK:
+        return ()
+    embeds = bool(pooling) or architecture in MADE_TO_EMBED
+    return (Kind.EMBED.value,) if embeds else (Kind.GENERATE.value, Kind.EMBED.value)
 
 
 def _quantisation(file_type: int, tensors: tuple[Tensor, ...]) -> str:
