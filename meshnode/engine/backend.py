@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshnode.engine.pipe import EngineInfo
+from meshnode.engine.vectors import EmbeddingBackend
 
 Logits = NDArray[np.float32]
 """Shape ``(n_vocab,)``; valid until the next ``decode``."""
@@ -95,6 +96,9 @@ class Backend(Protocol):
 
     def copy(self, source: int, target: int, start: int = 0, end: int = -1) -> None:
         """Make ``target``, which has nothing there, share ``source``'s cells at ``start <= p < end`` (-1: all)."""
+
+    def embedding(self) -> EmbeddingBackend:
+        """What embeds with this model; beside generation it takes memory at its first batch only."""
 
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this between layers; true stops the batch (:class:`Aborted`)."""

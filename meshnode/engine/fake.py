@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from meshnode.engine.backend import Aborted, Logits, NoSpace, Row
+from meshnode.engine.fake_embedding import WIDTH, FakeEmbedding
 from meshnode.engine.pipe import Device, EngineInfo
 
 BOS, EOS, EOT = 256, 257, 258
@@ -81,6 +82,8 @@ class FakeBackend:
         self._answers: dict[int, bytes] = {}
         self._outputs: dict[int, _Cell] = {}
         self._should_abort: Callable[[], bool] | None = None
+        self.embeds = FakeEmbedding(VOCABULARY, n_ctx)
+        """What embeds; a test may put another in its place."""
 
     @property
     def info(self) -> EngineInfo:
@@ -103,6 +106,8 @@ class FakeBackend:
             size_bytes=0,
             has_template=self._template is not None,
             template_sha256="",
+            kinds=("generate", "embed"),
+            embedding_length=WIDTH,
         )
 
     @property
@@ -205,6 +210,10 @@ class FakeBackend:
         after = start + len(taken)
         if taken and after < len(cells) and not _follows(taken[-1], cells[after]):
             raise ValueError("the tokens shared are not those that were there")
+
+    def embedding(self) -> FakeEmbedding:
+        """Vectors without a model."""
+        return self.embeds
 
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this every 64 rows."""

@@ -11,18 +11,19 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from meshnode.domain import FinishReason
+from meshnode.domain import FinishReason, Kind
 from meshnode.engine.admit import Admission
 from meshnode.engine.backend import Aborted, Backend, NoSpace, Row
 from meshnode.engine.budget import StepBudget
 from meshnode.engine.choice import Choice
+from meshnode.engine.embedding import Embedder
 from meshnode.engine.generation import Generation
 from meshnode.engine.pipe import Cancel, Gauge, Grant, Step, Submit
 from meshnode.engine.prefix import Cut, Share
 from meshnode.engine.scheduler import Chunk, QueueFullError, Scheduler
 from meshnode.engine.sequence import Ending, TokenSequence
 from meshnode.engine.templates import ChatTemplate
-from meshnode.errors import InternalFault, MeshnodeError, Overloaded
+from meshnode.errors import CapabilityUnavailable, InternalFault, MeshnodeError, Overloaded
 from meshnode.events import Event, failure
 
 
@@ -89,6 +90,9 @@ class Loop:
             queue_limit=queue_limit,
         )
         self._budget = StepBudget(max(step_tokens, info.n_seq_max + 1), prefill_tps=prefill_tps)
+        self._embedder = Embedder(
+            backend, most=step_tokens, prefill_tps=prefill_tps, clock=clock, queue_limit=queue_limit
+        )
         self._generations: dict[int, Generation] = {}
         self._choices: dict[TokenSequence, Choice] = {}
         self._events: list[tuple[int, Event]] = []
@@ -102,7 +106,7 @@ class Loop:
         """Take one message. Refusals become events of the next step; numbers that are not known are ignored."""
         if isinstance(message, Submit):
             self._submit(message)
-        elif (generation := self._generations.get(message.number)) is None:
+        elif self._embedder.handle(message) or (generation := self._generations.get(message.number)) is None:
             return
         elif isinstance(message, Grant):
             generation.grant(message.tokens, message.prefill)
@@ -113,10 +117,18 @@ class Loop:
 
     def prefilling(self, number: int) -> bool:
         """Whether the step under way computes more than one token of the request."""
-        return any(chunk.sequence.number == number and chunk.length > 1 for chunk in self._chunks)
+        chunks = any(chunk.sequence.number == number and chunk.length > 1 for chunk in self._chunks)
+        return chunks or self._embedder.computes(number)
+
+    @property
+    def yields(self) -> bool:
+        """Whether the step under way only embeds, and had better be broken off for a prompt that has come."""
+        return self._embedder.yields
 
     def _submit(self, message: Submit) -> None:
         try:
+            if self._embeds(message):
+                return
             now = self._clock()
             generation = self._admission.admit(message, now)
             if (ending := generation.leader.starved()) is not None:
@@ -136,12 +148,28 @@ class Loop:
             self._choices[generation.leader] = generation.choices[0]
             self._queue_changed = True
 
+    def _embeds(self, message: Submit) -> bool:
+        """Whether it is the embedder's. Raises CapabilityUnavailable for what the model does not do."""
+        kind, kinds = message.request.kind, self._backend.info.kinds
+        if kind.value not in kinds:
+            what = f"this model serves {', '.join(kinds)}, not {kind.value}."
+            raise CapabilityUnavailable(what, hint="Use another model or endpoint.", param="model")
+        if kind is not Kind.EMBED:
+            return False
+        self._embedder.submit(message)
+        return True
+
     # --- steps --------------------------------------------------------------------------------
 
     @property
     def idle(self) -> bool:
         """Nothing could be computed or said now: no requests, or all wait for credit or for those who do."""
-        return not (self._events or self._queue_changed or self._scheduler.runnable)
+        return not (self._events or self._queue_changed or self._scheduler.runnable or self._embedder.runnable)
+
+    @property
+    def lingers(self) -> bool:
+        """Whether a step now and then gives memory back, though nothing is asked."""
+        return self._embedder.lingers
 
     @property
     def limit(self) -> int:
@@ -152,7 +180,7 @@ class Loop:
         """The scheduler's state between two steps."""
         scheduler = self._scheduler
         return Gauge(
-            running=len(scheduler.running),
+            running=len(scheduler.running) + self._embedder.jobs,
             waiting=len(scheduler.waiting),
             kv_used=scheduler.used,
             kv_total=scheduler.cells,
@@ -167,6 +195,7 @@ class Loop:
         for sequence in plan.admitted:
             self._say_admitted(sequence, began)
         work = self._run(plan.chunks) if plan.chunks else _NOTHING
+        self._embedder.step(self._say, self._refuse, beside=len(plan.chunks))
         if self._queue_changed or plan.admitted or plan.requeued:
             self._announce_queue()
         if not (self._events or plan.chunks):

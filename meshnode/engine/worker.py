@@ -20,11 +20,12 @@ from datetime import datetime
 
 import msgspec
 
+from meshnode.domain import Kind
 from meshnode.engine.backend import Backend
 from meshnode.engine.channel import HIGH_WATER, Channel, HungUpError
 from meshnode.engine.confine import Sandbox, confine
 from meshnode.engine.loop import Loop
-from meshnode.engine.measure import measure
+from meshnode.engine.measure import measure, measure_embedding
 from meshnode.engine.pipe import (
     STEP_TOKENS,
     Cancel,
@@ -106,7 +107,8 @@ class Worker:
         return backend
 
     def _measured(self, backend: Backend) -> EngineInfo:
-        speed = measure(backend, self._clock)
+        generates = Kind.GENERATE.value in backend.info.kinds
+        speed = measure(backend, self._clock) if generates else measure_embedding(backend.embedding(), self._clock)
         return msgspec.structs.replace(backend.info, decode_tps=speed.decode_tps, prefill_tps=speed.prefill_tps)
 
     def _make_loop(self, backend: Backend, load: Load, info: EngineInfo) -> Loop:
@@ -164,7 +166,7 @@ class Worker:
     def _patience(self, loop: Loop) -> float | None:
         if not loop.idle:
             return 0.0
-        return _LOOK_S if loop.gauge().waiting else None
+        return _LOOK_S if loop.gauge().waiting or loop.lingers else None
 
     def _handle(self, loop: Loop, message: ToWorker) -> None:
         match message:
@@ -190,6 +192,8 @@ class Worker:
     def _unwants(self, message: ToWorker) -> bool:
         if isinstance(message, Cancel):
             return self._loop is not None and self._loop.prefilling(message.number)
+        if isinstance(message, Submit):
+            return self._loop is not None and self._loop.yields and message.request.kind is Kind.GENERATE
         return isinstance(message, Stop)
 
     def _flush(self) -> None:

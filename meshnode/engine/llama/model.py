@@ -15,6 +15,7 @@ import numpy as np
 
 from meshnode.engine.backend import Aborted, Logits, NoSpace, Row
 from meshnode.engine.llama.batch import Batch
+from meshnode.engine.llama.embedding import LlamaEmbedding
 from meshnode.engine.llama.library import LOG, backends, devices, system_info, text_of
 from meshnode.engine.llama.placement import placement
 from meshnode.engine.pipe import EngineInfo
@@ -31,8 +32,11 @@ class LlamaBackend:
     """A :class:`meshnode.engine.backend.Backend` over a model and a context, which it owns. See
     :func:`meshnode.engine.llama.loading.open_llama`."""
 
-    def __init__(self, model: Any, context: Any, *, slots: int, load_s: float) -> None:
-        self._model, self._context = model, context
+    def __init__(self, model: Any, context: Any, embedding: LlamaEmbedding, *, slots: int, load_s: float) -> None:
+        """``context`` is ``None`` for a model that only embeds."""
+        self._generates = context is not None
+        self._model, self._context, self._embedding = model, context or embedding.context, embedding
+        context = self._context
         self._vocabulary = api.llama_model_get_vocab(model)
         self._memory = api.llama_get_memory(context)
         self._n_vocab = int(api.llama_vocab_n_tokens(self._vocabulary))
@@ -141,21 +145,27 @@ class LlamaBackend:
 
     def remove(self, seq: int, start: int = 0, end: int = -1) -> bool:
         """Forget positions; False if the model's memory cannot be cut there."""
-        return bool(api.llama_memory_seq_rm(self._memory, seq, start, end))
+        return not self._generates or bool(api.llama_memory_seq_rm(self._memory, seq, start, end))
 
     def copy(self, source: int, target: int, start: int = 0, end: int = -1) -> None:
         """Share cells; no data is copied in a unified cache."""
         api.llama_memory_seq_cp(self._memory, source, target, start, end)
 
+    def embedding(self) -> LlamaEmbedding:
+        """What embeds with this model."""
+        return self._embedding
+
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this before each node of the graph, in batches long enough to matter. CPU only, as in llama.cpp."""
         self._should_abort = should_abort
+        self._embedding.set_abort(should_abort)
 
     def close(self) -> None:
         """Free context and model. Idempotent."""
         context, self._context = self._context, None
         model, self._model = self._model, None
-        if context is not None:
+        self._embedding.close()
+        if context is not None and self._generates:
             api.llama_free(context)
         if model is not None:
             api.llama_model_free(model)
@@ -165,6 +175,8 @@ class LlamaBackend:
 
     def _check(self, rows: Sequence[Row]) -> None:
         """llama.cpp aborts, or reads past an array, on what this refuses."""
+        if not self._generates:
+            raise ValueError("the model generates nothing")
         if not 0 < len(rows) <= self._n_batch:
             raise ValueError(f"a batch of {len(rows)} rows; 1 to {self._n_batch} are possible")
         if sum(row.logits for row in rows) > self._slots:
@@ -190,7 +202,7 @@ class LlamaBackend:
         placed = placement(n_layers, seen)
         template = self.chat_template
         return EngineInfo(
-            n_ctx=api.llama_n_ctx(self._context),
+            n_ctx=api.llama_n_ctx(self._context) if self._generates else self._embedding.shape.longest,
             n_ctx_train=api.llama_model_n_ctx_train(self._model),
             n_seq_max=self._slots,
             n_vocab=self._n_vocab,
@@ -206,6 +218,8 @@ class LlamaBackend:
             size_bytes=api.llama_model_size(self._model),
             has_template=template is not None,
             template_sha256=hashlib.sha256(template.encode()).hexdigest() if template else "",
+            kinds=("generate", "embed") if self._generates else ("embed",),
+            embedding_length=self._embedding.shape.width,
             load_s=load_s,
         )
 
