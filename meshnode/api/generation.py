@@ -83,7 +83,8 @@ async def _whole(context: ApiContext, dialect: Dialect, ask: Ask, feed: Feed, cl
         events.append(event)
     if event is None:
         raise InternalFault("the answer broke off without a last event.")
-    renderer = dialect.renderer(_heading(context, dialect, ask, feed.route), include_usage=True)
+    make = ask.renderer or dialect.renderer
+    renderer = make(_heading(context, dialect, ask, feed.route), include_usage=True)
     for one in [*events, event]:
         renderer.collect(one)
     response = Response(sse.encode(renderer.whole()), content_type="application/json")
