@@ -93,6 +93,12 @@ class Backend(Protocol):
     def copy(self, source: int, target: int, start: int = 0, end: int = -1) -> None:
         """Make ``target``, which has nothing there, share ``source``'s cells at ``start <= p < end`` (-1: all)."""
 
+    def save(self, seq: int) -> NDArray[np.uint8] | None:
+        """The whole state of a sequence, in host memory; ``None`` if the model gives none."""
+
+    def restore(self, seq: int, state: NDArray[np.uint8]) -> bool:
+        """Give an empty sequence a state that :meth:`save` made of any; False if there is no room: it stays empty."""
+
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this between layers; true stops the batch (:class:`Aborted`)."""
 

@@ -17,6 +17,7 @@ from meshnode.engine.backend import Aborted, Backend, NoSpace, Row
 from meshnode.engine.budget import StepBudget
 from meshnode.engine.choice import Choice
 from meshnode.engine.generation import Generation
+from meshnode.engine.memory import Operation, Recall, Save
 from meshnode.engine.pipe import Cancel, Gauge, Grant, Step, Submit
 from meshnode.engine.prefix import Cut, Share
 from meshnode.engine.scheduler import Chunk, QueueFullError, Scheduler
@@ -57,8 +58,8 @@ class Loop:
     """Requests in, steps out, over one backend, whose cache is its own: what is there is forgotten.
 
     ``clock`` is monotonic seconds, ``entropy`` gives 64 bits for requests without a seed, ``now`` is the wall clock
-    that templates may show. ``step_tokens`` bounds the rows of a step. ``complain`` hears of defects: where, never
-    with what content.
+    that templates may show. ``step_tokens`` bounds the rows of a step, ``host_bytes`` the states kept beside the
+    cache. ``complain`` hears of defects: where, never with what content.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Loop:
         now: Callable[[], datetime],
         step_tokens: int = 512,
         queue_limit: int = 1024,
+        host_bytes: int = 0,
         prefill_tps: float = 0.0,
         complain: Callable[[str], None] = _silent,
     ) -> None:
@@ -85,7 +87,8 @@ class Loop:
             slots=info.n_seq_max,
             cells=info.n_ctx,
             ids=backend.ids,
-            sharing=backend.cuttable,
+            cuttable=backend.cuttable,
+            host_bytes=host_bytes,
             queue_limit=queue_limit,
         )
         self._budget = StepBudget(max(step_tokens, info.n_seq_max + 1), prefill_tps=prefill_tps)
@@ -180,13 +183,27 @@ class Loop:
             prefilled=work.prefilled,
         )
 
-    def _operate(self, operations: Iterable[Cut | Share]) -> None:
+    def _operate(self, operations: Iterable[Operation]) -> None:
         """Make the backend's cache what the scheduler counts with."""
         for it in operations:
             if isinstance(it, Cut):
                 self._backend.remove(*it)
-            else:
+            elif isinstance(it, Share):
                 self._backend.copy(*it)
+            elif isinstance(it, Save):
+                self._scheduler.memory.store.settle(it.state, self._backend.save(it.seq))
+            else:
+                self._recall(it)
+
+    def _recall(self, it: Recall) -> None:
+        """Bring a state back; what cannot be is computed."""
+        data = it.state.data
+        if data is not None and self._backend.restore(it.seq, data) and self._backend.remove(it.seq, it.length):
+            return
+        self._backend.remove(it.seq)
+        for sequence in self._scheduler.running:
+            if sequence.slot == it.seq:
+                sequence.rewind()
 
     def _say_admitted(self, sequence: TokenSequence, now: float) -> None:
         generation = self._generations[sequence.number]
