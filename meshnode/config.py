@@ -90,6 +90,7 @@ class EngineSettings(Record, frozen=True):
     gpu_layers: int = -1
     max_loaded: int = 1
     load_timeout_s: float = 600.0
+    sandbox: bool = True
 
 
 class LogSettings(Record, frozen=True):

@@ -197,7 +197,7 @@ async def _open_parts(
     async with (
         _open_library(settings, home, facts) as library,
         open_pool(
-            partial(open_engine, settings.engine, worker_spawner(os.environ), facts.note),
+            partial(open_engine, settings.engine, worker_spawner(os.environ, settings.engine.sandbox), facts.note),
             metrics=metrics,
             entropy=_random64,
             limits=PoolLimits(max_loaded=settings.engine.max_loaded, max_queued=settings.api.max_queued),

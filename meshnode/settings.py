@@ -103,6 +103,9 @@ SETTINGS: Final[tuple[Setting, ...]] = (
              "Layers to put on the GPU; -1 means all that fit.", flag="--gpu-layers"),
     _setting("engine.max_loaded", kinds.integer(1, 64), 1, "Models in memory at a time."),
     _setting("engine.load_timeout_s", kinds.number(1, 86400), 600.0, "Seconds a model may take to load."),
+    _setting("engine.sandbox", kinds.switch(), True,
+             "Keep each model's process from files, network and programs; `--no-sandbox` does not, for a GPU's driver "
+             "that needs them.", flag="--no-sandbox", negated=True),
     _setting("log.level", kinds.choice("debug", "info", "warning", "error"), "info", "Least severe messages to log."),
     _setting("log.format", kinds.choice("auto", "console", "json"), "auto",
              "Log for people or for machines; auto: for people where it is a terminal."),

@@ -46,14 +46,14 @@ TokenIds = Annotated[
 
 
 Verbosity = Literal["low", "medium", "high"]
-Breakers = Annotated[
+Strings = Annotated[
     list[Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_STOP_CHARACTERS)]],
     msgspec.Meta(
         max_length=MAX_STOPS,
         description=f"an array of at most {MAX_STOPS} strings, each of 1 to {MAX_STOP_CHARACTERS} characters",
     ),
 ]
-_NOT_AS_SENT: Final = frozenset({"top_k", "seed", "logit_bias", "dry_sequence_breakers"})
+_NOT_AS_SENT: Final = frozenset({"top_k", "seed", "logit_bias", "dry_sequence_breakers", "bad_words"})
 _AS_SENT: Final = tuple(name for name in Sampling.__struct_fields__ if name not in _NOT_AS_SENT)
 """Sampling fields that the domain takes as the client sent them."""
 
@@ -82,7 +82,8 @@ class CommonFields(ConstraintFields, kw_only=True):
     dry_base: Annotated[float, number(1, 100)] | None = None
     dry_allowed_length: Annotated[int, integer(0, _COUNT)] | None = None
     dry_penalty_last_n: Annotated[int, integer(-1, _COUNT)] | None = None
-    dry_sequence_breakers: Breakers | None = None
+    dry_sequence_breakers: Strings | None = None
+    bad_words: Strings | None = None
     mirostat: Annotated[int, integer(0, 2)] | None = None
     mirostat_tau: Annotated[float, number(0, 1000)] | None = None
     mirostat_eta: Annotated[float, number(0, 1000)] | None = None
@@ -113,7 +114,6 @@ class CommonFields(ConstraintFields, kw_only=True):
 COMMON_REFUSALS: Final[Mapping[str, Refusal]] = {
     "store": only(False),
     "lora": only([]),
-    "bad_words": only([]),
     "models": only([]),
     "fallback_models": only([]),
     "provider": only({}),
@@ -171,8 +171,9 @@ def sampling(fields: CommonFields) -> Sampling:
         sent["top_k"] = max(fields.top_k, 0)
     if fields.seed is not None:
         sent["seed"] = fields.seed % 2**64
-    if fields.dry_sequence_breakers is not None:
-        sent["dry_sequence_breakers"] = tuple(fields.dry_sequence_breakers)
+    for name in ("dry_sequence_breakers", "bad_words"):
+        if (strings := getattr(fields, name)) is not None:
+            sent[name] = tuple(strings)
     return Sampling(**sent, logit_bias=_biases(fields.logit_bias or {}))
 
 

@@ -78,6 +78,9 @@ class Backend(Protocol):
     def ends_generation(self, token: int) -> bool:
         """Whether the token is one of the model's end-of-generation tokens."""
 
+    def is_control(self, token: int) -> bool:
+        """Whether the token stands for no text of its own (the ends of generation among them)."""
+
     def decode(self, rows: Sequence[Row]) -> None:
         """Compute one batch of at most ``n_batch`` rows. Raises NoSpace or Aborted."""
 

@@ -151,6 +151,10 @@ class FakeBackend:
         """EOS and EOT do."""
         return token in (EOS, EOT)
 
+    def is_control(self, token: int) -> bool:
+        """BOS, EOS and EOT are."""
+        return token >= 256
+
     def decode(self, rows: Sequence[Row]) -> None:
         """Append rows to their sequences. Raises NoSpace, Aborted, or ValueError on a batch no backend would take."""
         self._check(rows)

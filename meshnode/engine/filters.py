@@ -64,7 +64,10 @@ def _reached(row: NDArray[np.floating[Any]], k: int) -> np.floating[Any]:
 
 def everything(row: Logits) -> Candidates:
     """All possible tokens, in no order but their ids'."""
-    tokens = np.flatnonzero(row > -np.inf)
+    possible = row > -np.inf
+    if possible.all():
+        return Candidates(np.arange(row.size), row.astype(np.float64))
+    tokens = np.flatnonzero(possible)
     return Candidates(tokens, row[tokens].astype(np.float64))
 
 
@@ -123,9 +126,10 @@ def typical(candidates: Candidates, p: float) -> Candidates:
     distances = candidates.logits - candidates.logits.max()
     mass = np.exp(distances)
     total = mass.sum()
-    surprise = np.log(total) - distances
     mass /= total
-    strange = -np.abs(surprise - float(mass @ surprise))
+    surprise = np.subtract(np.log(total), distances, out=distances)  # in place: new memory costs more than arithmetic
+    surprise -= float(mass @ surprise)
+    strange = np.negative(np.abs(surprise, out=surprise), out=surprise)
     k = min(_SOME, strange.size)
     while True:
         order = best(strange, k).tokens
@@ -163,7 +167,9 @@ def degrees(temperature: float) -> float:
 
 def tempered(candidates: Candidates, temperature: float) -> Candidates:
     """Divide the distances to the best logit by the temperature (the same distribution as dividing the logits)."""
-    return Candidates(candidates.tokens, (candidates.logits - candidates.logits.max()) / degrees(temperature))
+    distances = candidates.logits - candidates.logits.max()
+    distances /= degrees(temperature)
+    return Candidates(candidates.tokens, distances)
 
 
 # --- all of them --------------------------------------------------------------------------------

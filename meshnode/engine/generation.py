@@ -106,7 +106,8 @@ class Generation:
     def _usage(self) -> Usage:
         completed = sum(choice.sequence.output_length for choice in self.choices)
         prompt, cached = self.leader.prompt_length, self.leader.cached
-        return Usage(prompt_tokens=prompt, completion_tokens=completed, cached_tokens=cached)
+        reasoned = sum(choice.reasoned for choice in self.choices)
+        return Usage(prompt_tokens=prompt, completion_tokens=completed, cached_tokens=cached, reasoning_tokens=reasoned)
 
     def _timings(self, now: float) -> Timings:
         admitted = now if self._admitted is None else self._admitted

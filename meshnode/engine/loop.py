@@ -262,7 +262,7 @@ class Loop:
         for choice in (drawing,) if drawing.sequence.output_length else generation.fork():
             sequence = choice.sequence
             token = choice.draw(logits, self._banned(sequence) if sequence.bans_ending() else ())
-            ending = sequence.accept(token, ends_generation=self._backend.ends_generation(token))
+            ending = choice.ending(sequence.accept(token, ends_generation=self._backend.ends_generation(token)))
             self._say(generation.number, generation.take(choice, token, ending, now))
             if not (choice.closed or choice is drawing):
                 self._scheduler.submit(sequence)

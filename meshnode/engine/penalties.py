@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -54,24 +54,30 @@ class Penalties:
         self._sampling = sampling
         self._last_n = sampling.repeat_last_n if _penalises(sampling) else 0
         self._recent: deque[int] = deque()
-        self._counts: Counter[int] = Counter()
+        self._places: dict[int, int] = {}
+        """Of each token that ever came: where it stands in the two arrays."""
+        self._tokens = np.empty(256, dtype=np.int64)
+        self._counts = np.zeros(256, dtype=np.int64)
         for token in prompt if self._last_n < 0 else prompt[max(0, len(prompt) - self._last_n) :]:
             self.accept(token)
 
     def __bool__(self) -> bool:
-        return bool(self._counts)
+        return bool(self._places)
 
     def accept(self, token: int) -> None:
         """Count a token that was put out."""
         if self._last_n == 0:
             return
-        self._counts[token] += 1
-        self._recent.append(token)
-        if 0 < self._last_n < len(self._recent):
-            oldest = self._recent.popleft()
-            self._counts[oldest] -= 1
-            if not self._counts[oldest]:
-                del self._counts[oldest]
+        place = self._places.setdefault(token, len(self._places))
+        if place == self._tokens.size:
+            self._tokens = np.concatenate([self._tokens, np.empty_like(self._tokens)])
+            self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
+        self._tokens[place] = token
+        self._counts[place] += 1
+        if self._last_n > 0:
+            self._recent.append(token)
+            if len(self._recent) > self._last_n:
+                self._counts[self._places[self._recent.popleft()]] -= 1
 
     def penalise(self, row: Logits) -> None:
         """Take them from the logits in ``row``, in place.
@@ -79,9 +85,11 @@ class Penalties:
         A negative logit is multiplied by the repeat penalty where a positive one is divided, as llama.cpp does: to
         divide both would make unlikely tokens likelier.
         """
-        tokens = np.fromiter((token for token in self._counts if 0 <= token < row.size), dtype=np.int64)
-        counts = np.fromiter((self._counts[int(token)] for token in tokens), dtype=np.float64)
-        seen, how = row[tokens].astype(np.float64), self._sampling
+        size, how = len(self._places), self._sampling
+        tokens, counts = self._tokens[:size], self._counts[:size]
+        here = (counts > 0) & (tokens >= 0) & (tokens < row.size)
+        tokens, counts = tokens[here], counts[here]
+        seen = row[tokens].astype(np.float64)
         seen = np.where(seen <= 0, seen * how.repeat_penalty, seen / how.repeat_penalty)
         row[tokens] = seen - (counts * how.frequency_penalty + how.presence_penalty)
 

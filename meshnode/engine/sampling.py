@@ -6,9 +6,12 @@ the filters; llama.cpp then leaves out the penalties and DRY too, which here act
 step is our own: the Gumbel-max trick (Gumbel 1954; Maddison, Tarlow and Minka 2014), which draws from the softmax by
 taking the largest of logit plus noise. The noise is a function of (seed, choice, output position, token id) and nothing
 else, so that a seed repeats whatever the batch, an answer can be continued elsewhere, and a drawn token can be checked.
-What a choice has beside it, the tokens so far, is read from the prompt again where it goes on. All but mirostat's
-``mu``: it is the sum of surprises whose logits are gone, and begins anew, so that from there on the tokens are drawn
-with the same noise, but may be others.
+That holds up to the numbers the model gives: in a batch of another shape, or on another device, logits differ in their
+last digits, and where two scores are nearer than that, the other token may win.
+
+What a choice knows of its past, the tokens so far, it reads from the prompt where it goes on elsewhere. All but
+mirostat's ``mu``: it is the sum of surprises whose logits are gone, and begins anew, so that from there on the tokens
+are drawn with the same noise, but may be others.
 """
 
 from __future__ import annotations
@@ -113,7 +116,8 @@ class Sampler:
             return int(found.tokens[0])
         if self._greedy:
             return int(found.tokens[found.logits.argmax()])
-        scores = found.logits + noise(self._seed, self._choice, position, found.tokens)
+        scores = noise(self._seed, self._choice, position, found.tokens)
+        scores += found.logits
         return int(found.tokens[scores.argmax()])
 
     def _adjusted(self, row: Logits, banned: Sequence[int], allowed: Mask | None) -> Logits:

@@ -181,6 +181,8 @@ class Slot:
                 self._engine, self._was_ready = engine, True
                 self._state, self._progress, self._reason = "ready", 1.0, ""
                 self._log.info("model_ready", load_s=round(engine.info.load_s, 2), n_ctx=engine.info.n_ctx)
+                if engine.info.sandbox_missing:
+                    self._log.warning("sandbox_incomplete", missing=engine.info.sandbox_missing)
                 self._notify()
                 death = await engine.died()
                 self._withdraw("loading", _told(death))

@@ -146,6 +146,15 @@ class ChatTemplate:
         known["add_generation_prompt"] = add_generation_prompt
         return self._fenced_run(known, messages) + begun
 
+    def generation_prompt(self, request: GenerationRequest) -> str:
+        """The end of :meth:`render`'s prompt that the assistant's answer goes on from. Raises as that does."""
+        messages, begun = request.messages, ""
+        if messages and messages[-1].role == Role.ASSISTANT:
+            messages, begun = messages[:-1], _begun(messages)
+        known = self._known(request)
+        asked, told = (self._fenced_run(known | {"add_generation_prompt": add}, messages) for add in (True, False))
+        return (asked.removeprefix(told) if asked.startswith(told) else "") + begun
+
     def _fenced_run(self, known: dict[str, Any], messages: Sequence[Message]) -> str:
         """Everything that runs the template's code."""
         try:

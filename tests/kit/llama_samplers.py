@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from meshnode.domain import Sampling
 from meshnode.engine.backend import Logits
-from meshnode.engine.llama import open_library
+from meshnode.engine.llama.library import open_library
 
 _DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 

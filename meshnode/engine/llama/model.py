@@ -110,6 +110,10 @@ class LlamaBackend:
         """Whether the model's vocabulary says so."""
         return bool(api.llama_vocab_is_eog(self._vocabulary, token))
 
+    def is_control(self, token: int) -> bool:
+        """Whether the model's vocabulary says so."""
+        return bool(api.llama_vocab_is_control(self._vocabulary, token)) or self.ends_generation(token)
+
     def decode(self, rows: Sequence[Row]) -> None:
         """Compute a batch. Raises NoSpace, Aborted, ModelFailed, or ValueError for what llama.cpp would die of."""
         self._check(rows)

@@ -116,7 +116,6 @@ def test_what_changes_no_answer_is_accepted(name: str, value: object) -> None:
         ("moderation", {}),
         ("models", ["a"]),
         ("provider", {"sort": "price"}),
-        ("bad_words", ["x"]),
         ("privacy", "confidential"),
     ],
 )

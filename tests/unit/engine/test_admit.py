@@ -8,8 +8,6 @@ import msgspec
 import pytest
 
 from meshnode.domain import (
-    Constraint,
-    ConstraintKind,
     Continuation,
     GenerationRequest,
     ImagePart,
@@ -117,12 +115,13 @@ def test_neither_or_both_of_messages_and_prompt_are_refused() -> None:
             refuse_unsupported(request)
 
 
-def test_tools_that_must_not_be_called_are_harmless() -> None:
+def test_tools_need_a_conversation_unless_they_must_not_be_called() -> None:
     tools = (Tool(name="f"),)
-    request = msgspec.structs.replace(chatting("x"), tools=tools, tool_choice=ToolChoice(mode=ToolMode.NONE))
-    refuse_unsupported(request)
+    refuse_unsupported(msgspec.structs.replace(chatting("x"), tools=tools))
+    plain = msgspec.structs.replace(asking("x"), tools=tools)
+    refuse_unsupported(msgspec.structs.replace(plain, tool_choice=ToolChoice(mode=ToolMode.NONE)))
     with pytest.raises(UnsupportedParameter) as caught:
-        refuse_unsupported(msgspec.structs.replace(request, tool_choice=ToolChoice()))
+        refuse_unsupported(plain)
     assert caught.value.param == "tools"
 
 
@@ -160,8 +159,6 @@ def test_prompt_with_room_for_one_token_is_served() -> None:
     [
         ("kind", {"kind": Kind.EMBED}),
         ("tools", {"tools": (Tool(name="f"),)}),
-        ("response_format", {"constraint": Constraint(kind=ConstraintKind.JSON_OBJECT)}),
-        ("logprobs", {"top_logprobs": 0}),
         ("suffix", {"suffix": "x"}),
         ("echo", {"echo": True}),
         ("continuation", {"continuation": Continuation(text="x")}),

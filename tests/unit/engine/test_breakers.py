@@ -34,7 +34,7 @@ def heads(text: str) -> dict[int, set[tuple[int, ...]]]:
 
 def alone(*texts: str) -> list[int]:
     """Tokens that are breakers by themselves."""
-    return Counted().vocabulary.breakers(texts).alone.tolist()
+    return [int(token) for token in Counted().vocabulary.breakers(texts).alone]
 
 
 def test_every_token_that_holds_a_breaker_is_one() -> None:

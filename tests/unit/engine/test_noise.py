@@ -27,6 +27,13 @@ def test_noise_is_what_the_nested_streams_give(seed: int, choice: int, position:
     assert found == pytest.approx([gumbel(seed, choice, position, token) for token in tokens], rel=1e-12)
 
 
+def test_a_whole_vocabularys_noise_is_that_of_its_parts() -> None:
+    tokens = np.arange(20_000)
+    whole = noise(1, 2, 3, tokens)
+    for part in (tokens[:3], tokens[8190:8195], tokens[-2:], tokens[::997]):
+        assert (whole[part] == noise(1, 2, 3, part)).all()
+
+
 @given(seeds, st.integers(0, 8), st.integers(0, 40), st.integers(0, 2**31))
 def test_a_lanes_number_is_what_noise_makes_a_tokens_gumbel_of(
     seed: int, choice: int, position: int, token: int

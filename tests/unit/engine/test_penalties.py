@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshnode.domain import Sampling
 from meshnode.engine.backend import Logits
@@ -65,3 +68,15 @@ def test_a_bias_for_a_token_the_model_lacks_is_named(token: int) -> None:
 def test_a_bias_that_is_no_number_is_refused() -> None:
     with pytest.raises(InvalidField, match="logit_bias of token 1 is not a number"):
         Bias(((1, math.nan),))
+
+
+@given(st.lists(st.integers(0, 600), max_size=700), st.sampled_from([-1, 1, 2, 50, 300]))
+def test_what_is_counted_from_token_to_token_is_what_is_counted_anew(history: list[int], last_n: int) -> None:
+    how = Sampling(frequency_penalty=1.0, presence_penalty=0.25, repeat_last_n=last_n)
+    penalties = Penalties(how, history[:3])
+    for token in history[3:]:
+        penalties.accept(token)
+    row: Logits = np.zeros(601, dtype=np.float32)
+    penalties.penalise(row)
+    window = history if last_n < 0 else history[-last_n:]
+    assert {token: -row[token] - 0.25 for token in np.flatnonzero(row)} == Counter(window)

@@ -1,0 +1,189 @@
+"""Answers that are held to a form and read as what they are: on the deterministic backend, whose tokens are bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import msgspec
+import pytest
+
+from meshnode.domain import (
+    Constraint,
+    ConstraintKind,
+    FinishReason,
+    GenerationRequest,
+    Sampling,
+    Stopping,
+    Tool,
+    ToolChoice,
+    ToolMode,
+)
+from meshnode.engine.fake import FakeBackend
+from meshnode.events import ReasoningDelta, ToolCallDelta, ToolCallStarted
+from tests.kit.driven import Driven, asking, chatting
+
+LONG = Stopping(max_tokens=400)
+PLACE = json.dumps({
+    "type": "object",
+    "properties": {"city": {"enum": ["Rome", "Oslo"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+})  # fmt: skip
+WEATHER = Tool(name="weather", parameters=PLACE)
+THINKER = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<think>{% endif %}"
+
+
+def held(kind: ConstraintKind, source: str, *, seed: int = 1, **fields: object) -> GenerationRequest:
+    """A request whose answer is held to a form, and drawn with some chance."""
+    sampling = Sampling(temperature=1.5, seed=seed)
+    request = asking("abc", sampling=sampling, stopping=LONG)
+    return msgspec.structs.replace(request, constraint=Constraint(kind=kind, source=source), **fields)
+
+
+def offering(
+    *tools: Tool, mode: ToolMode = ToolMode.AUTO, names: tuple[str, ...] = (), **fields: object
+) -> GenerationRequest:
+    """A conversation with tools."""
+    request = chatting("weather?", stopping=LONG)
+    return msgspec.structs.replace(request, tools=tools, tool_choice=ToolChoice(mode=mode, names=names), **fields)
+
+
+def calls(driven: Driven, number: int) -> list[tuple[str, str]]:
+    """Name and arguments of each call."""
+    found: dict[int, tuple[str, str]] = {}
+    for event in driven.events(number):
+        if isinstance(event, ToolCallStarted):
+            found[event.index] = event.name, ""
+        elif isinstance(event, ToolCallDelta):
+            name, arguments = found[event.index]
+            found[event.index] = name, arguments + event.arguments
+    return list(found.values())
+
+
+# --- what must hold ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_answer_in_a_schema_is_one_and_ends_by_itself(seed: int) -> None:
+    driven = Driven(FakeBackend())
+    number = driven.submit(held(ConstraintKind.JSON_SCHEMA, PLACE, seed=seed))
+    assert json.loads(driven.run().text(number))["city"] in ("Rome", "Oslo")
+    assert driven.reason(number) is FinishReason.STOP
+
+
+def test_a_choice_ends_with_its_last_letter_and_not_a_token_later() -> None:
+    driven = Driven(FakeBackend())
+    number = driven.submit(held(ConstraintKind.CHOICE, '["yes", "no"]'))
+    text = driven.run().text(number)
+    assert text in ("yes", "no")
+    assert driven.finished(number).usage.completion_tokens == len(text)
+
+
+def test_every_answer_of_a_request_is_held_by_itself() -> None:
+    driven = Driven(FakeBackend())
+    number = driven.submit(held(ConstraintKind.REGEX, "[a-z]{2}-[0-9]{3}", choices=4))
+    driven.run()
+    texts = [driven.text(number, choice) for choice in range(4)]
+    assert all(re.fullmatch("[a-z]{2}-[0-9]{3}", text) for text in texts)
+    assert len(set(texts)) > 1
+
+
+def test_an_answer_cut_short_says_so() -> None:
+    request = held(ConstraintKind.REGEX, "[a-z]{20}", stopping=Stopping(max_tokens=5))
+    driven = Driven(FakeBackend())
+    number = driven.submit(request)
+    assert len(driven.run().text(number)) == 5
+    assert driven.reason(number) is FinishReason.LENGTH
+
+
+def test_a_complete_form_ends_an_answer_that_may_not_end_yet() -> None:
+    request = held(ConstraintKind.CHOICE, '["ok"]', stopping=Stopping(max_tokens=50, min_tokens=20, ignore_eos=True))
+    driven = Driven(FakeBackend())
+    number = driven.submit(request)
+    assert driven.run().text(number) == "ok"
+    assert driven.reason(number) is FinishReason.STOP
+
+
+def test_a_form_that_is_none_is_refused_and_its_neighbour_answered() -> None:
+    driven = Driven(FakeBackend())
+    bad = driven.submit(held(ConstraintKind.JSON_SCHEMA, '{"type": "colour"}'))
+    good = driven.submit(asking("abc"))
+    driven.run()
+    assert (driven.failed(bad).code, driven.failed(bad).param) == ("invalid_value", "response_format")
+    assert "type" in driven.failed(bad).message
+    assert driven.finished(good)
+
+
+# --- calls ------------------------------------------------------------------------------------
+
+
+def test_a_call_that_the_model_makes_is_read() -> None:
+    said = b'I look.\n```json\n{"name": "weather", "arguments": {"city": "Oslo"}}\n```'
+    driven = Driven(FakeBackend(script=lambda _: said))
+    number = driven.submit(offering(WEATHER))
+    driven.run()
+    assert calls(driven, number) == [("weather", '{"city": "Oslo"}')]
+    assert driven.text(number) == "I look."
+    assert driven.reason(number) is FinishReason.TOOL_CALLS
+
+
+def test_what_looks_like_a_call_is_text_where_none_may_be_made() -> None:
+    said = b'{"name": "weather", "arguments": {}}'
+    for request in (offering(), offering(WEATHER, mode=ToolMode.NONE)):
+        driven = Driven(FakeBackend(script=lambda _: said))
+        assert driven.ask(request) == said.decode()
+        assert driven.reason(1) is FinishReason.STOP
+
+
+@pytest.mark.parametrize("names", [(), ("weather",)])
+def test_a_call_that_must_be_is_made_by_any_model(names: tuple[str, ...]) -> None:
+    driven = Driven(FakeBackend())
+    other = Tool(name="stop")
+    request = offering(WEATHER, other, mode=ToolMode.REQUIRED, names=names, parallel_tool_calls=False)
+    number = driven.submit(request)
+    ((name, arguments),) = calls(driven.run(), number)
+    assert name in (names or ("weather", "stop"))
+    assert isinstance(json.loads(arguments), dict)
+    if name == "weather":
+        assert json.loads(arguments)["city"] in ("Rome", "Oslo")
+    assert driven.reason(number) is FinishReason.TOOL_CALLS
+
+
+def test_ids_of_calls_repeat_with_the_answer_and_differ_between_answers() -> None:
+    def ids(text: str, seed: int) -> list[str]:
+        driven = Driven(FakeBackend())
+        request = offering(WEATHER, mode=ToolMode.REQUIRED, parallel_tool_calls=False, choices=2)
+        sampling = Sampling(seed=seed)
+        messages = chatting(text).messages
+        number = driven.submit(msgspec.structs.replace(request, messages=messages, sampling=sampling))
+        return [event.id for event in driven.run().events(number) if isinstance(event, ToolCallStarted)]
+
+    assert ids("a", 1) == ids("a", 1)
+    assert len({*ids("a", 1), *ids("a", 2), *ids("b", 1)}) == 6
+    assert all(re.fullmatch("[0-9a-z]{9}", one) for one in ids("a", 1))
+
+
+# --- reasoning --------------------------------------------------------------------------------
+
+
+def test_reasoning_that_the_prompt_opened_is_told_apart() -> None:
+    driven = Driven(FakeBackend(script=lambda _: b"hm, yes</think>\n\nIt is.", template=THINKER))
+    number = driven.submit(chatting("so?", stopping=LONG))
+    driven.run()
+    thoughts = "".join(event.text for event in driven.events(number) if isinstance(event, ReasoningDelta))
+    assert (thoughts, driven.text(number)) == ("hm, yes", "It is.")
+    assert 0 < driven.finished(number).usage.reasoning_tokens < driven.finished(number).usage.completion_tokens
+
+
+def test_a_form_holds_from_where_reasoning_ends() -> None:
+    driven = Driven(FakeBackend(script=lambda _: b"which?</think>yes", template=THINKER))
+    constraint = Constraint(kind=ConstraintKind.CHOICE, source='["yes", "no"]')
+    number = driven.submit(msgspec.structs.replace(chatting("so?", stopping=LONG), constraint=constraint))
+    assert driven.run().text(number) == "yes"
+    assert any(isinstance(event, ReasoningDelta) for event in driven.events(number))
+
+
+def test_marks_in_a_plain_prompts_answer_are_text() -> None:
+    driven = Driven(FakeBackend(script=lambda _: b"<think>a</think>b"))
+    assert driven.ask(asking("x", stopping=LONG)) == "<think>a</think>b"
