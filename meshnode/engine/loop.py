@@ -6,6 +6,7 @@ events. Messages are handled between steps. What goes wrong with one request clo
 
 from __future__ import annotations
 
+import itertools
 import traceback
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -23,6 +24,7 @@ from meshnode.engine.prefix import Cut, Share
 from meshnode.engine.scheduler import Chunk, QueueFullError, Scheduler
 from meshnode.engine.sequence import Ending, TokenSequence
 from meshnode.engine.templates import ChatTemplate
+from meshnode.engine.waits import AnswerLength, Left, waits
 from meshnode.errors import InternalFault, MeshnodeError, Overloaded
 from meshnode.events import Event, failure
 
@@ -95,6 +97,8 @@ class Loop:
         self._generations: dict[int, Generation] = {}
         self._choices: dict[TokenSequence, Choice] = {}
         self._events: list[tuple[int, Event]] = []
+        self._slots = info.n_seq_max
+        self._answers = AnswerLength()
         self._queue_changed = False
         self._chunks: tuple[Chunk, ...] = ()
         self._end_tokens: tuple[int, ...] | None = None
@@ -232,7 +236,7 @@ class Loop:
             decoded=sum(1 for chunk in chunks if chunk.sequence.decoding),
             prefilled=sum(chunk.length for chunk in chunks if not chunk.sequence.decoding),
         )
-        self._budget.observe(work.prefilled, now - began)
+        self._budget.observe(work.decoded, work.prefilled, now - began)
         self._commit(chunks, now)
         return work
 
@@ -343,6 +347,8 @@ class Loop:
         sequence = choice.sequence
         self._operate(self._scheduler.release(sequence, keep=keep))
         self._choices.pop(sequence, None)
+        if choice.closed:
+            self._answers.observe(sequence.output_length)
         generation = self._generations.get(sequence.number)
         if generation is not None and generation.closed:
             del self._generations[sequence.number]
@@ -352,5 +358,14 @@ class Loop:
 
     def _announce_queue(self) -> None:
         self._queue_changed = False
-        for position, sequence in enumerate(self._scheduler.waiting, 1):
-            self._say(sequence.number, self._generations[sequence.number].queue(position))
+        waiting = self._scheduler.waiting
+        left = [self._left(sequence) for sequence in waiting]
+        running = [self._left(sequence) for sequence in self._scheduler.running]
+        pace = {"prefill_tps": self._budget.prefill_tps, "step_s": self._budget.step_s}
+        guesses = waits(running, left, self._slots, **pace) or itertools.repeat(None)
+        for position, (sequence, estimate_s) in enumerate(zip(waiting, guesses, strict=False), 1):
+            self._say(sequence.number, self._generations[sequence.number].queue(position, estimate_s))
+
+    def _left(self, sequence: TokenSequence) -> Left:
+        said = sequence.output_length
+        return Left(max(0, sequence.pending - 1), self._answers.left(said, sequence.stopping.max_tokens))
