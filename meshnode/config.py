@@ -76,7 +76,7 @@ class ServeSettings(Record, frozen=True):
 
 
 class EngineSettings(Record, frozen=True):
-    """How models are run. ``context`` and ``batch`` in tokens."""
+    """How models are run. ``context`` and ``batch`` in tokens, ``cache_ram`` in MiB."""
 
     enabled: bool = True
     cpu: bool = False
@@ -84,6 +84,7 @@ class EngineSettings(Record, frozen=True):
     context: int = 0
     slots: int = 16
     batch: int = 2048
+    cache_ram: int = 1024
     threads: int = 0
     threads_batch: int = 0
     gpu_layers: int = -1

@@ -95,6 +95,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
              "Context length in tokens; 0 takes the model's own, up to 32768.", flag="--context"),
     _setting("engine.slots", kinds.integer(1, 256), 16, "Conversations computed at a time, per model.", flag="--slots"),
     _setting("engine.batch", kinds.integer(32, 1 << 16), 2048, "Largest batch of tokens in one step."),
+    _setting("engine.cache_ram", kinds.integer(0, 1 << 20), 1024,
+             "MiB of memory, per model, from which idle conversations come back instead of being computed; 0: none."),
     _setting("engine.threads", kinds.integer(0, 1024), 0, "CPU threads for decoding; 0 chooses.", flag="--threads"),
     _setting("engine.threads_batch", kinds.integer(0, 1024), 0, "CPU threads for reading prompts; 0 chooses."),
     _setting("engine.gpu_layers", kinds.integer(-1, 10000), -1,

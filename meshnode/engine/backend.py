@@ -100,6 +100,12 @@ class Backend(Protocol):
     def embedding(self) -> EmbeddingBackend:
         """What embeds with this model; beside generation it takes memory at its first batch only."""
 
+    def save(self, seq: int) -> NDArray[np.uint8] | None:
+        """The whole state of a sequence, in host memory; ``None`` if the model gives none."""
+
+    def restore(self, seq: int, state: NDArray[np.uint8]) -> bool:
+        """Give an empty sequence a state that :meth:`save` made of any; False if there is no room: it stays empty."""
+
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this between layers; true stops the batch (:class:`Aborted`)."""
 

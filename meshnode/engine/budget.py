@@ -1,16 +1,19 @@
 """How many prompt tokens one engine step may carry. Pure: measured times come in as arguments.
 
 A long prompt is computed in chunks so that the sequences beside it keep talking. Large chunks use the hardware
-better, small ones keep the gap between two tokens short. The chunk is what fits into a fixed share of a second at the
-prefill speed measured so far; a fast device therefore never notices the bound.
+better, small ones keep the gap between two tokens short. Beside running streams a chunk takes a few times as long as
+the streams' own step: the long prompt then comes a fifth later than if everybody stood still for it, and nobody stands
+still. The chunk is what fits into that time at the speed measured so far.
 """
 
 from __future__ import annotations
 
+STEPS = 5
+"""Steps of the running streams that a prefill chunk beside them may take: prompts get 5/6 of the time."""
 BUSY_S = 0.15
-"""Time a prefill chunk may take while other sequences wait for their next token."""
+"""Most that such a chunk takes on a machine whose steps are shorter; where they are longer, one step."""
 QUIET_S = 0.5
-"""Time a chunk may take otherwise: a new request waits at most for one chunk."""
+"""Time a chunk may take when nobody waits for a next token: a new request waits at most for one chunk."""
 SMALLEST = 32
 """Chunks are multiples of this: smaller ones cost more in overhead than they save in waiting."""
 _WEIGHT = 0.3
@@ -25,19 +28,35 @@ class StepBudget:
 
     def __init__(self, ceiling: int, *, prefill_tps: float = 0.0) -> None:
         self._ceiling = ceiling
-        self._tps = prefill_tps
+        self.prefill_tps = prefill_tps
+        """Prompt tokens computed in a second; 0 while nothing was measured."""
+        self.step_s = 0.0
+        """Seconds of a step in which every running stream gets a token and no prompt is computed; 0 as above."""
 
-    def observe(self, prefilled: int, seconds: float) -> None:
-        """A step with ``prefilled`` prompt tokens took so long; steps too small to tell anything are ignored."""
-        if prefilled < SMALLEST or seconds <= 0:
+    def observe(self, decoded: int, prefilled: int, seconds: float) -> None:
+        """A step with so many tokens took so long; steps too small to tell anything are ignored."""
+        if seconds <= 0:
             return
-        measured = prefilled / seconds
-        self._tps = measured if self._tps <= 0 else self._tps + _WEIGHT * (measured - self._tps)
+        if decoded and not prefilled:
+            self.step_s = _blend(self.step_s, seconds)
+        elif prefilled >= SMALLEST:
+            for_prompt = max(seconds / 2, seconds - self.step_s) if decoded else seconds
+            self.prefill_tps = _blend(self.prefill_tps, prefilled / for_prompt)
 
     def tokens(self, *, decoding: int) -> int:
         """Prompt tokens for the next step beside ``decoding`` sequences that each take one of the ceiling's places."""
         room = max(0, self._ceiling - decoding)
-        if self._tps <= 0:
+        if self.prefill_tps <= 0:
             return room
-        fitting = int(self._tps * (BUSY_S if decoding else QUIET_S))
+        fitting = int(self.prefill_tps * (self._beside() if decoding else QUIET_S))
         return min(room, max(SMALLEST, fitting - fitting % SMALLEST))
+
+    def _beside(self) -> float:
+        """Seconds of a chunk beside running streams."""
+        if self.step_s <= 0:
+            return BUSY_S
+        return min(STEPS * self.step_s, max(BUSY_S, self.step_s))
+
+
+def _blend(average: float, measured: float) -> float:
+    return measured if average <= 0 else average + _WEIGHT * (measured - average)

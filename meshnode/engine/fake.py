@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from meshnode.engine.backend import Aborted, Logits, NoSpace, Row
 from meshnode.engine.fake_embedding import WIDTH, FakeEmbedding
@@ -214,6 +215,22 @@ class FakeBackend:
     def embedding(self) -> FakeEmbedding:
         """Vectors without a model."""
         return self.embeds
+
+    def save(self, seq: int) -> NDArray[np.uint8] | None:
+        """The tokens."""
+        tokens = [cell.token for cell in self._sequences.get(seq, []) if cell is not None]
+        return np.array(tokens, dtype=np.uint16).view(np.uint8)
+
+    def restore(self, seq: int, state: NDArray[np.uint8]) -> bool:
+        """Lay the tokens down again. Raises ValueError where the sequence is not empty."""
+        if self._sequences.get(seq):
+            raise ValueError(f"sequence {seq} has cells already")
+        tokens = [int(token) for token in state.view(np.uint16)]
+        if self.cells_used + len(tokens) > self._n_ctx:
+            return False
+        for place, token in enumerate(tokens):
+            self._append(place, Row(seq, token, place, False))
+        return True
 
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this every 64 rows."""

@@ -6,6 +6,7 @@ events. Messages are handled between steps. What goes wrong with one request clo
 
 from __future__ import annotations
 
+import itertools
 import traceback
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -18,11 +19,13 @@ from meshnode.engine.budget import StepBudget
 from meshnode.engine.choice import Choice
 from meshnode.engine.embedding import Embedder
 from meshnode.engine.generation import Generation
+from meshnode.engine.memory import Operation, Recall, Save
 from meshnode.engine.pipe import Cancel, Gauge, Grant, Step, Submit
 from meshnode.engine.prefix import Cut, Share
 from meshnode.engine.scheduler import Chunk, QueueFullError, Scheduler
 from meshnode.engine.sequence import Ending, TokenSequence
 from meshnode.engine.templates import ChatTemplate
+from meshnode.engine.waits import AnswerLength, Left, waits
 from meshnode.errors import CapabilityUnavailable, InternalFault, MeshnodeError, Overloaded
 from meshnode.events import Event, failure
 
@@ -58,8 +61,8 @@ class Loop:
     """Requests in, steps out, over one backend, whose cache is its own: what is there is forgotten.
 
     ``clock`` is monotonic seconds, ``entropy`` gives 64 bits for requests without a seed, ``now`` is the wall clock
-    that templates may show. ``step_tokens`` bounds the rows of a step. ``complain`` hears of defects: where, never
-    with what content.
+    that templates may show. ``step_tokens`` bounds the rows of a step, ``host_bytes`` the states kept beside the
+    cache. ``complain`` hears of defects: where, never with what content.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Loop:
         now: Callable[[], datetime],
         step_tokens: int = 512,
         queue_limit: int = 1024,
+        host_bytes: int = 0,
         prefill_tps: float = 0.0,
         complain: Callable[[str], None] = _silent,
     ) -> None:
@@ -86,7 +90,8 @@ class Loop:
             slots=info.n_seq_max,
             cells=info.n_ctx,
             ids=backend.ids,
-            sharing=backend.cuttable,
+            cuttable=backend.cuttable,
+            host_bytes=host_bytes,
             queue_limit=queue_limit,
         )
         self._budget = StepBudget(max(step_tokens, info.n_seq_max + 1), prefill_tps=prefill_tps)
@@ -96,6 +101,8 @@ class Loop:
         self._generations: dict[int, Generation] = {}
         self._choices: dict[TokenSequence, Choice] = {}
         self._events: list[tuple[int, Event]] = []
+        self._slots = info.n_seq_max
+        self._answers = AnswerLength()
         self._queue_changed = False
         self._chunks: tuple[Chunk, ...] = ()
         self._end_tokens: tuple[int, ...] | None = None
@@ -209,13 +216,27 @@ class Loop:
             prefilled=work.prefilled,
         )
 
-    def _operate(self, operations: Iterable[Cut | Share]) -> None:
+    def _operate(self, operations: Iterable[Operation]) -> None:
         """Make the backend's cache what the scheduler counts with."""
         for it in operations:
             if isinstance(it, Cut):
                 self._backend.remove(*it)
-            else:
+            elif isinstance(it, Share):
                 self._backend.copy(*it)
+            elif isinstance(it, Save):
+                self._scheduler.memory.store.settle(it.state, self._backend.save(it.seq))
+            else:
+                self._recall(it)
+
+    def _recall(self, it: Recall) -> None:
+        """Bring a state back; what cannot be is computed."""
+        data = it.state.data
+        if data is not None and self._backend.restore(it.seq, data) and self._backend.remove(it.seq, it.length):
+            return
+        self._backend.remove(it.seq)
+        for sequence in self._scheduler.running:
+            if sequence.slot == it.seq:
+                sequence.rewind()
 
     def _say_admitted(self, sequence: TokenSequence, now: float) -> None:
         generation = self._generations[sequence.number]
@@ -244,7 +265,7 @@ class Loop:
             decoded=sum(1 for chunk in chunks if chunk.sequence.decoding),
             prefilled=sum(chunk.length for chunk in chunks if not chunk.sequence.decoding),
         )
-        self._budget.observe(work.prefilled, now - began)
+        self._budget.observe(work.decoded, work.prefilled, now - began)
         self._commit(chunks, now)
         return work
 
@@ -355,6 +376,8 @@ class Loop:
         sequence = choice.sequence
         self._operate(self._scheduler.release(sequence, keep=keep))
         self._choices.pop(sequence, None)
+        if choice.closed:
+            self._answers.observe(sequence.output_length)
         generation = self._generations.get(sequence.number)
         if generation is not None and generation.closed:
             del self._generations[sequence.number]
@@ -364,5 +387,14 @@ class Loop:
 
     def _announce_queue(self) -> None:
         self._queue_changed = False
-        for position, sequence in enumerate(self._scheduler.waiting, 1):
-            self._say(sequence.number, self._generations[sequence.number].queue(position))
+        waiting = self._scheduler.waiting
+        left = [self._left(sequence) for sequence in waiting]
+        running = [self._left(sequence) for sequence in self._scheduler.running]
+        pace = {"prefill_tps": self._budget.prefill_tps, "step_s": self._budget.step_s}
+        guesses = waits(running, left, self._slots, **pace) or itertools.repeat(None)
+        for position, (sequence, estimate_s) in enumerate(zip(waiting, guesses, strict=False), 1):
+            self._say(sequence.number, self._generations[sequence.number].queue(position, estimate_s))
+
+    def _left(self, sequence: TokenSequence) -> Left:
+        said = sequence.output_length
+        return Left(max(0, sequence.pending - 1), self._answers.left(said, sequence.stopping.max_tokens))

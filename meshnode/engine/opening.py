@@ -35,6 +35,7 @@ async def open_engine(
         n_ctx=settings.context,
         n_seq_max=settings.slots,
         n_batch=settings.batch,
+        cache_bytes=settings.cache_ram << 20,
         threads=settings.threads,
         threads_batch=settings.threads_batch,
         gpu_layers=0 if settings.cpu else settings.gpu_layers,

@@ -27,7 +27,8 @@ UNLIMITED = -1
 class Load(Tagged, frozen=True, kw_only=True):
     """How to load a model. ``gpu_layers`` -1 means all that fit, 0 the CPU alone.
 
-    ``n_ctx`` 0 takes the model's own, capped by ``max_ctx``. ``threads`` 0 lets the worker choose.
+    ``n_ctx`` 0 takes the model's own, capped by ``max_ctx``. ``threads`` 0 lets the worker choose. ``cache_bytes`` of
+    host memory may hold states of idle conversations.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Load(Tagged, frozen=True, kw_only=True):
     gpu_layers: int = -1
     mmap: bool = True
     measure: bool = True
+    cache_bytes: int = 0
 
 
 class Submit(Tagged, frozen=True):

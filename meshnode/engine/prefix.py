@@ -16,7 +16,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 _BLOCK = 64
-"""Tokens compared at a time; a trimmed leaf gives up at least as many, so that decoding does not trim at each step."""
+"""Tokens compared at a time."""
 
 
 class Cut(NamedTuple):
@@ -128,6 +128,16 @@ class PrefixCache:
         """How many tokens of a holder lie in the tree."""
         return self._holders[seq].node.end
 
+    def tail(self, seq: int) -> int:
+        """Cells that would be free without this holder, which is the :meth:`oldest`."""
+        return len(self._holders[seq].node.tokens)
+
+    def tokens(self, seq: int) -> tuple[Hashable, list[int], int]:
+        """Owner, tokens and rank of a holder."""
+        holder = self._holders[seq]
+        parts = [node.tokens for node in holder.node.way()]
+        return holder.owner, [token for part in reversed(parts) for token in part], holder.rank
+
     def pinned_by(self, seqs: Iterable[int]) -> int:
         """Cells in the tree that these holders need."""
         return sum(len(node.tokens) for node in {node for seq in seqs for node in self._holders[seq].node.way()})
@@ -194,34 +204,14 @@ class PrefixCache:
 
     # --- making place -------------------------------------------------------------------------
 
-    def evict(self, cells: int) -> list[Cut | Share]:
-        """Give up at least so many idle cells, or all there are: the least recently used first, ends before heads."""
-        done, goal = list[Cut | Share](), self.cells - cells
-        while self.cells > goal and (seq := self.oldest()) is not None:
-            done += self._trim(seq, max(_BLOCK, self.cells - goal))
-        return done
-
     def oldest(self) -> int | None:
         """The idle holder that should go first, of those whose going frees cells."""
         idle = ((seq, it) for seq, it in self._holders.items() if not it.running and _alone(it.node))
         first = min(idle, key=lambda item: (-item[1].rank, item[1].node.used), default=None)
         return None if first is None else first[0]
 
-    def forget_owner(self, owner: Hashable) -> list[Cut | Share]:
-        """Give up all that is idle of an owner."""
-        idle = [seq for seq, it in self._holders.items() if it.owner == owner and not it.running]
-        return [operation for seq in idle for operation in self._forget(seq)]
-
-    def _free_one(self) -> list[Cut | Share]:
-        """Take the sequence id of an idle holder: of one whose cells others hold too, if there is one."""
-        idle = [seq for seq, it in self._holders.items() if not it.running]
-        needless = next((seq for seq in idle if not _alone(self._holders[seq].node)), None)
-        seq = self.oldest() if needless is None else needless
-        assert seq is not None, "every sequence id belongs to a sequence that runs"
-        return self._forget(seq)
-
-    def _trim(self, seq: int, most: int) -> list[Cut | Share]:
-        """Cut an idle leaf's end off; what it leaves of its way stays held, by itself or by others."""
+    def trim(self, seq: int, most: int) -> list[Cut | Share]:
+        """Cut the last tokens of an idle holder off, at least one and ``most`` at most, and none that others share."""
         holder = self._holders[seq]
         node = holder.node
         parent = node.parent
@@ -236,6 +226,19 @@ class PrefixCache:
         self._move(seq, holder, parent)
         self._prune(node, holder.owner)
         return [Cut(seq, parent.end)]
+
+    def forget_owner(self, owner: Hashable) -> list[Cut | Share]:
+        """Give up all that is idle of an owner."""
+        idle = [seq for seq, it in self._holders.items() if it.owner == owner and not it.running]
+        return [operation for seq in idle for operation in self._forget(seq)]
+
+    def _free_one(self) -> list[Cut | Share]:
+        """Take the sequence id of an idle holder: of one whose cells others hold too, if there is one."""
+        idle = [seq for seq, it in self._holders.items() if not it.running]
+        needless = next((seq for seq in idle if not _alone(self._holders[seq].node)), None)
+        seq = self.oldest() if needless is None else needless
+        assert seq is not None, "every sequence id belongs to a sequence that runs"
+        return self._forget(seq)
 
     def _forget(self, seq: int) -> list[Cut | Share]:
         holder = self._holders.pop(seq)

@@ -20,16 +20,14 @@ Rules, in order of precedence:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from meshnode.domain import ServiceClass
 from meshnode.engine.fairness import TokenCounters
-from meshnode.engine.prefix import Cut, Match, PrefixCache, Share, common
+from meshnode.engine.memory import Memory, Operation
 from meshnode.engine.sequence import TokenSequence
-
-Operations = tuple[Cut | Share, ...]
-"""What must be done to the backend's cache, in this order and before the next batch."""
+from meshnode.engine.store import LEAST
 
 
 class QueueFullError(Exception):
@@ -47,7 +45,7 @@ class Chunk(NamedTuple):
 class Plan(NamedTuple):
     """One step: what to do to the cache first, who was ``admitted`` or lost a slot, and what to compute."""
 
-    operations: Operations = ()
+    operations: tuple[Operation, ...] = ()
     admitted: tuple[TokenSequence, ...] = ()
     requeued: tuple[TokenSequence, ...] = ()
     chunks: tuple[Chunk, ...] = ()
@@ -58,16 +56,14 @@ _GROWTH = 16
 _PROGRESS = 32
 """New tokens a sequence computes before it gives way to a higher class that is not the owner's: no slot is taken in
 vain, however fast requests of that class follow each other."""
-_WORTH = 32
-"""Tokens of a common beginning for which a sequence waits while another computes them."""
 
 
 class Scheduler:
     """``slots`` sequences at a time over ``cells`` KV cells; at most ``queue_limit`` sequences wait.
 
     Every sequence submitted must fit into ``cells`` alone, with all the tokens it may ever have. The model has ``ids``
-    sequence ids, at least ``slots``; those beyond hold what ended requests left behind. With ``sharing`` off nothing is
-    left behind or shared: for a memory that cannot be cut at any token.
+    sequence ids, at least ``slots``; those beyond hold what ended requests left behind. ``cuttable`` tells whether its
+    memory can be cut at any token; ``host_bytes`` of states are kept outside it.
     """
 
     def __init__(
@@ -76,21 +72,19 @@ class Scheduler:
         slots: int,
         cells: int,
         ids: int = 0,
-        sharing: bool = True,
+        cuttable: bool = True,
+        host_bytes: int = 0,
         queue_limit: int = 1024,
         patience_s: float = 2.0,
     ) -> None:
         self.cells = cells
         self._slots = slots
-        self._sharing = sharing
-        self._room = cells
         self._patience_s = patience_s
         self._queue_limit = queue_limit
-        self._cache = PrefixCache(max(slots, ids))
+        self.memory = Memory(cells, max(slots, ids), cuttable=cuttable, budget=host_bytes)
         self._counters = TokenCounters()
         self._waiting: list[TokenSequence] = []
         self._running: dict[int, TokenSequence] = {}
-        self._operations: list[Cut | Share] = []
 
     # --- what there is ------------------------------------------------------------------------
 
@@ -107,12 +101,12 @@ class Scheduler:
     @property
     def used(self) -> int:
         """Cells that the sequences with a slot have filled."""
-        return self._cache.pinned + sum(s.computed - self._published(s) for s in self._running.values())
+        return self.memory.used(self._running.values())
 
     @property
     def idle(self) -> int:
         """Cells that hold only what earlier requests left behind."""
-        return self._cache.idle
+        return self.memory.idle
 
     @property
     def runnable(self) -> bool:
@@ -129,83 +123,56 @@ class Scheduler:
         self._waiting.append(sequence)
         self._counters.arrive(sequence.caller)
 
-    def release(self, sequence: TokenSequence, *, keep: bool = True) -> Operations:
+    def release(self, sequence: TokenSequence, *, keep: bool = True) -> tuple[Operation, ...]:
         """Drop a sequence, finished or cancelled; what it computed stays for others to share if ``keep``."""
-        before = len(self._operations)
         if sequence.slot is not None:
             self._vacate(sequence, keep=keep)
         elif sequence in self._waiting:
             self._waiting.remove(sequence)
         everybody = [*self._running.values(), *self._waiting]
         if not sequence.shared and all(other.owner != sequence.owner for other in everybody):
-            self._operations += self._cache.forget_owner(sequence.owner)
-        done = tuple(self._operations[before:])
-        del self._operations[before:]
-        return done
+            self.memory.forget(sequence)
+        return self.memory.operations()
 
     def tighten(self, tokens: int) -> bool:
         """The cache could not take ``tokens`` more, whatever was counted: plan with less until it is empty again.
 
         False when only one sequence runs and nothing is left behind by others, which nothing can help.
         """
-        if len(self._running) < 2 and not self._cache.idle:
+        if len(self._running) < 2 and not self.idle:
             return False
-        self._room = min(self._room, self.used + self._cache.idle + tokens - 1)
+        self.memory.room = min(self.memory.room, self.used + self.idle + tokens - 1)
         return True
 
     def plan(self, budget: Callable[[int], int], now: float) -> Plan:
         """The next step; ``budget(n)`` is how many prompt tokens it may carry beside ``n`` decoding sequences."""
         self._counters.settle(s.caller for s in (*self._running.values(), *self._waiting))
         self._watch_stalls(now)
-        self._publish()
+        self.memory.publish(self._running.values())
         requeued = self._make_do()
         admitted = self._admit(now, requeued)
+        self.memory.tidy()
         ready = [s for s in self._running.values() if s.decoding and s.allowance > 0]
-        chunks = [Chunk(sequence, 1, True) for sequence in sorted(ready, key=self._rank)]
+        chunks = [Chunk(sequence, 1, True) for sequence in ready]
         chunks += self._prefill(budget(len(ready)))
         for sequence, length, _ in chunks:
             answer = length if sequence.decoding else 0
             self._counters.charge(sequence.caller, prompt=length - answer, answer=answer)
-        operations, self._operations = tuple(self._operations), []
-        return Plan(operations, tuple(admitted), tuple(requeued), tuple(chunks))
+        return Plan(self.memory.operations(), tuple(admitted), tuple(requeued), tuple(chunks))
 
-    # --- cells --------------------------------------------------------------------------------
-
-    def _published(self, sequence: TokenSequence) -> int:
-        """Tokens of a running sequence that others may share."""
-        assert sequence.slot is not None, "only a sequence with a slot has cells"
-        return self._cache.depth(sequence.slot)
-
-    def _private(self, sequences: Iterable[TokenSequence], growth: int = 0) -> int:
-        """Cells these need for all their tokens, without those others may share."""
-        return sum(len(s.tokens) - self._published(s) + growth for s in sequences)
-
-    def _publish(self) -> None:
-        """Let others share what was computed of prompts."""
-        for slot, sequence in self._running.items():
-            upto = min(sequence.computed, sequence.prompt_length)
-            if self._sharing and upto > self._cache.depth(slot):
-                self._operations += self._cache.extend(slot, sequence.tokens, upto)
+    # --- slots --------------------------------------------------------------------------------
 
     def _make_do(self) -> list[TokenSequence]:
         """See that what the running sequences know fits: give up what is idle, then take slots; who lost one."""
         requeued = []
-        while (excess := self._private(self._running.values()) + self._cache.cells - self._room) > 0:
-            if self._cache.idle:
-                self._operations += self._cache.evict(excess)
+        while (excess := self.memory.excess(self._running.values())) > 0:
+            if self.idle:
+                self.memory.free(excess)
             elif len(self._running) > 1:
                 requeued.append(self._requeue(max(self._running.values(), key=_age)))
             else:
                 break
         return requeued
-
-    def _match(self, sequence: TokenSequence) -> Match:
-        """What of a sequence is in the cache; its newest token must be computed in any case."""
-        if not self._sharing:
-            return Match()
-        return self._cache.match(sequence.owner, sequence.tokens, len(sequence.tokens) - 1)
-
-    # --- slots --------------------------------------------------------------------------------
 
     def _rank(self, sequence: TokenSequence) -> tuple[int, float, int, int]:
         """Order of service: class, what the caller had, then arrival (request numbers only grow)."""
@@ -218,26 +185,18 @@ class Scheduler:
 
     def _follows(self, sequence: TokenSequence) -> bool:
         """Whether a running sequence is about to compute what this one could share."""
-        if not self._sharing:
-            return False
-        most, owner = len(sequence.tokens) - 1, sequence.owner
-        for leader in self._running.values():
-            if leader.owner == owner and leader.computed < leader.prompt_length and leader.allowance > 0:
-                same = common(leader.tokens, sequence.tokens, min(most, leader.prompt_length))
-                if same - max(leader.computed, self._match(sequence).length) >= _WORTH:
-                    return True
-        return False
+        return any(
+            leader.owner == sequence.owner
+            and leader.computed < leader.prompt_length
+            and leader.allowance > 0
+            and self.memory.shared_soon(sequence, leader, LEAST)
+            for leader in self._running.values()
+        )
 
     def _fits(self, sequence: TokenSequence, beside: list[TokenSequence]) -> bool:
-        """Whether there are cells for it beside these, if all that is idle goes."""
-        if not beside:
-            return True
-        found = self._match(sequence)
-        if len(beside) == len(self._running):
-            pinned = self._cache.pinned + found.idle
-        else:
-            pinned = self._cache.pinned_by(s.slot for s in beside if s.slot is not None) + found.length
-        return pinned + self._private(beside, _GROWTH) + len(sequence.tokens) - found.length + 1 <= self._room
+        """Whether there are cells for it beside these; alone it always fits."""
+        alone = len(beside) == len(self._running)
+        return not beside or self.memory.fits(sequence, beside, _GROWTH, alone=alone)
 
     def _admissible(self, head: TokenSequence | None) -> TokenSequence | None:
         """The head of the queue, if there are a slot and cells for it."""
@@ -253,20 +212,11 @@ class Scheduler:
             if sequence is None:
                 break
             self._waiting.remove(sequence)
-            self._start(sequence)
+            self.memory.start(sequence, list(self._running.values()))
+            assert sequence.slot is not None, "it was given one"
+            self._running[sequence.slot] = sequence
             admitted.append(sequence)
         return admitted
-
-    def _start(self, sequence: TokenSequence) -> None:
-        most = len(sequence.tokens) - 1 if self._sharing else 0
-        slot, length, operations = self._cache.begin(sequence.owner, sequence.tokens, most, sequence.service_class)
-        self._operations += operations
-        sequence.slot = slot
-        sequence.reuse(length)
-        self._running[slot] = sequence
-        excess = self._private(self._running.values()) + self._cache.cells - self._room
-        if excess > 0:
-            self._operations += self._cache.evict(excess)
 
     def _make_room(self, head: TokenSequence, now: float, requeued: list[TokenSequence]) -> TokenSequence | None:
         """Take slots of those that must yield to the head of the queue, if that lets it in."""
@@ -302,12 +252,12 @@ class Scheduler:
             return []
         wanting.sort(key=self._rank)
         first, *others = wanting
-        shares = {first: min(first.allowance, (budget + 1) // 2)}
+        shares = {first: min(first.stretch, (budget + 1) // 2)}
         left = budget - shares[first]
         for sequence in sorted(others, key=lambda s: (s.service_class, s.pending)):
-            shares[sequence] = min(sequence.allowance, left)
+            shares[sequence] = min(sequence.stretch, left)
             left -= shares[sequence]
-        shares[first] += min(first.allowance - shares[first], left)
+        shares[first] += min(first.stretch - shares[first], left)
         return [Chunk(s, length, length == s.pending) for s in wanting if (length := shares[s])]
 
     def _requeue(self, sequence: TokenSequence) -> TokenSequence:
@@ -317,17 +267,11 @@ class Scheduler:
 
     def _vacate(self, sequence: TokenSequence, *, keep: bool) -> None:
         """Take a slot back; what was computed under it stays as idle cells if it may be shared."""
-        slot = sequence.slot
-        assert slot is not None, "only a sequence with a slot can give one back"
-        del self._running[slot]
-        if keep and self._sharing:
-            self._operations += self._cache.extend(
-                slot, sequence.tokens, max(sequence.computed, self._cache.depth(slot))
-            )
-            self._operations += self._cache.retain(slot)
-        else:
-            self._operations += self._cache.drop(slot)
-        self._room = self._room if self._running else self.cells
+        assert sequence.slot is not None, "only a sequence with a slot can give one back"
+        del self._running[sequence.slot]
+        self.memory.end(sequence, keep=keep)
+        if not self._running:
+            self.memory.room = self.cells
         sequence.slot = None
         sequence.stalled_at = None
         sequence.rewind()

@@ -67,6 +67,8 @@ class TokenSequence:
         """Positions paid for when it got its slot."""
         self.stalled_at: float | None = None
         """Since when it has been waiting for credit, while it holds a slot."""
+        self.marks: set[int] = set()
+        """Positions at which its state is to be saved: a chunk ends there."""
         self._overdrawn = 0
         self._stop_ids = frozenset(stopping.stop_token_ids)
 
@@ -129,6 +131,12 @@ class TokenSequence:
             return 0
         left, self.credit = self.credit, 0
         return left
+
+    @property
+    def stretch(self) -> int:
+        """How many of the pending positions may be computed in one chunk: no mark lies within."""
+        ahead = (mark - self.computed for mark in self.marks if mark > self.computed)
+        return min(self.allowance, min(ahead, default=self.allowance))
 
     def grant(self, tokens: int, prefill: int = 0) -> None:
         """Allow ``tokens`` more positions of the answer and ``prefill`` more of the prompt, where these are gated."""

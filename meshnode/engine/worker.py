@@ -118,6 +118,7 @@ class Worker:
             entropy=lambda: secrets.randbits(64),
             now=datetime.now,
             step_tokens=min(STEP_TOKENS, load.n_batch),
+            host_bytes=load.cache_bytes,
             prefill_tps=info.prefill_tps,
             complain=_complain,
         )

@@ -34,6 +34,8 @@ def asking(
     stopping: Stopping | None = None,
     service_class: ServiceClass = ServiceClass.OWNER,
     choices: int = 1,
+    caller: str | None = None,
+    cache_prompt: bool = True,
 ) -> GenerationRequest:
     """A request that continues a text or tokens; at most 32 of them unless told otherwise."""
     return GenerationRequest(
@@ -44,7 +46,8 @@ def asking(
         stopping=stopping or Stopping(max_tokens=32),
         service_class=service_class,
         choices=choices,
-        caller=CallerId(service_class.name),
+        caller=CallerId(caller or service_class.name),
+        cache_prompt=cache_prompt,
     )
 
 
@@ -69,6 +72,7 @@ class Driven:
         *,
         step_tokens: int = 512,
         queue_limit: int = 1024,
+        host_bytes: int = 0,
         complain: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.now = 0.0
@@ -82,6 +86,7 @@ class Driven:
             now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             step_tokens=step_tokens,
             queue_limit=queue_limit,
+            host_bytes=host_bytes,
             complain=complain,
         )
 

@@ -139,17 +139,20 @@ def vocabulary(size: int) -> tuple[list[str], list[int]]:
     return tokens + unused, [3] * len(CONTROL) + [1] * (len(tokens) - len(CONTROL)) + [5] * len(unused)
 
 
-def _metadata(shape: Mapping[str, int], vocab: int, name: str, template: str | None) -> dict[str, Value | Raw]:
+def tiny_metadata(
+    shape: Mapping[str, int], vocab: int, name: str, template: str | None, *, arch: str = "llama"
+) -> dict[str, Value | Raw]:
+    """A model's metadata: ``shape`` are the integers under its architecture's name."""
     tokens, types = vocabulary(vocab)
     metadata: dict[str, Value | Raw] = {
-        "general.architecture": Value(STRING, "llama"),
+        "general.architecture": Value(STRING, arch),
         "general.type": Value(STRING, "model"),
         "general.name": Value(STRING, name),
         "general.file_type": Value(U32, 0),
-        **{f"llama.{key}": Value(U32, value) for key, value in shape.items()},
-        "llama.vocab_size": Value(U32, len(tokens)),
-        "llama.attention.layer_norm_rms_epsilon": Value(F32, 1e-5),
-        "llama.rope.freq_base": Value(F32, 10000.0),
+        **{f"{arch}.{key}": Value(U32, value) for key, value in shape.items()},
+        f"{arch}.vocab_size": Value(U32, len(tokens)),
+        f"{arch}.attention.layer_norm_rms_epsilon": Value(F32, 1e-5),
+        f"{arch}.rope.freq_base": Value(F32, 10000.0),
         "tokenizer.ggml.model": Value(STRING, "gpt2"),
         "tokenizer.ggml.pre": Value(STRING, "gpt-2"),
         "tokenizer.ggml.tokens": Value(ARRAY, tokens, STRING),
@@ -220,7 +223,7 @@ def tiny_gguf(
         "attention.head_count_kv": kv_heads,
         "rope.dimension_count": embd // heads,
     }
-    metadata = _metadata(shape, vocab, name, template)
+    metadata = tiny_metadata(shape, vocab, name, template)
     tokens, _ = vocabulary(vocab)
     kv = embd // heads * kv_heads
     return Gguf(metadata, _tensors(seed, layers, embd, ffn, kv, tokens))

@@ -12,6 +12,7 @@ from typing import Any
 
 import llama_cpp.llama_cpp as api
 import numpy as np
+from numpy.typing import NDArray
 
 from meshnode.engine.backend import Aborted, Logits, NoSpace, Row
 from meshnode.engine.llama.batch import Batch
@@ -44,6 +45,7 @@ class LlamaBackend:
         self._n_batch = int(api.llama_n_batch(context))
         self._ids = int(api.llama_n_seq_max(context))
         self._cuttable = keeps_every_token(model)
+        self._window = max(0, int(api.llama_model_n_swa(model)))
         self._slots = slots
         self._batch = Batch(self._n_batch)
         self._pieces: dict[int, bytes] = {}
@@ -144,8 +146,16 @@ class LlamaBackend:
         return np.frombuffer(memoryview(self._row_type.from_address(address or 0)), dtype=np.float32)
 
     def remove(self, seq: int, start: int = 0, end: int = -1) -> bool:
-        """Forget positions; False if the model's memory cannot be cut there."""
-        return not self._generates or bool(api.llama_memory_seq_rm(self._memory, seq, start, end))
+        """Forget positions; False if the model's memory cannot be cut there.
+
+        A window of the past is cut without complaint even where what a token at ``start`` would look back at is gone.
+        """
+        if not self._generates:
+            return True
+        first = api.llama_memory_seq_pos_min(self._memory, seq) if self._window and start > 0 else 0
+        if first > max(0, start - self._window):
+            return False
+        return bool(api.llama_memory_seq_rm(self._memory, seq, start, end))
 
     def copy(self, source: int, target: int, start: int = 0, end: int = -1) -> None:
         """Share cells; no data is copied in a unified cache."""
@@ -154,6 +164,21 @@ class LlamaBackend:
     def embedding(self) -> LlamaEmbedding:
         """What embeds with this model."""
         return self._embedding
+
+    def save(self, seq: int) -> NDArray[np.uint8] | None:
+        """What llama.cpp writes of a sequence: its cells, its running state."""
+        size = int(api.llama_state_seq_get_size_ext(self._context, seq, 0))
+        state = np.empty(size, dtype=np.uint8)
+        written = api.llama_state_seq_get_data_ext(self._context, _bytes_of(state), size, seq, 0)
+        return state if 0 < written == size else None
+
+    def restore(self, seq: int, state: NDArray[np.uint8]) -> bool:
+        """Write what :meth:`save` gave into free cells."""
+        read = api.llama_state_seq_set_data_ext(self._context, _bytes_of(state), state.nbytes, seq, 0)
+        if read == state.nbytes:
+            return True
+        self.remove(seq)
+        return False
 
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this before each node of the graph, in batches long enough to matter. CPU only, as in llama.cpp."""
@@ -222,6 +247,10 @@ class LlamaBackend:
             embedding_length=self._embedding.shape.width,
             load_s=load_s,
         )
+
+
+def _bytes_of(array: NDArray[np.uint8]) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def keeps_every_token(model: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,14 +27,35 @@ def test_fast_machine_never_notices() -> None:
 def test_follows_the_machine_when_it_slows_down() -> None:
     budget = StepBudget(512, prefill_tps=20_000)
     for _ in range(30):
-        budget.observe(512, 1.0)
+        budget.observe(0, 512, 1.0)
     assert budget.tokens(decoding=4) <= 96
+
+
+def test_a_chunk_takes_a_few_of_the_streams_own_steps() -> None:
+    budget = StepBudget(512, prefill_tps=10_000)
+    for _ in range(30):
+        budget.observe(4, 0, 0.005)
+    assert budget.tokens(decoding=4) == 224, "25 ms of prefill beside steps of 5 ms, in whole multiples"
+    assert budget.tokens(decoding=0) == 512
+
+
+def test_a_slow_machine_gives_prompts_as_much_time_as_the_streams() -> None:
+    budget = StepBudget(512, prefill_tps=400)
+    budget.observe(4, 0, 0.4)
+    assert budget.tokens(decoding=4) == 160
+
+
+def test_the_streams_share_of_a_step_is_not_taken_for_the_prompts() -> None:
+    budget = StepBudget(512)
+    budget.observe(4, 0, 0.1)
+    budget.observe(4, 100, 0.6)
+    assert budget.prefill_tps == pytest.approx(200)
 
 
 def test_tiny_steps_tell_nothing() -> None:
     budget = StepBudget(512, prefill_tps=20_000)
-    budget.observe(1, 1.0)
-    budget.observe(512, 0.0)
+    budget.observe(0, 1, 1.0)
+    budget.observe(0, 512, 0.0)
     assert budget.tokens(decoding=4) == 508
 
 
