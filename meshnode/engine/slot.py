@@ -106,6 +106,11 @@ class Slot:
         return self._state in ("loading", "ready")
 
     @property
+    def settled(self) -> bool:
+        """Whether what it takes of the memory is taken, and not yet given back."""
+        return self._state == "ready" or (self._scope.cancel_called and self._was_ready and not self.gone.is_set())
+
+    @property
     def progress(self) -> float:
         """The fraction loaded."""
         return self._progress
@@ -180,6 +185,7 @@ class Slot:
             async with self._open(self.card, self._on_progress) as engine:
                 self._engine, self._was_ready = engine, True
                 self._state, self._progress, self._reason = "ready", 1.0, ""
+                self.used_at = trio.current_time()
                 self._log.info("model_ready", load_s=round(engine.info.load_s, 2), n_ctx=engine.info.n_ctx)
                 self._notify()
                 death = await engine.died()
