@@ -48,6 +48,14 @@ class MeshStatus(Record, frozen=True, omit_defaults=False):
     client_only: bool = False
 
 
+class Fetching(Record, frozen=True, omit_defaults=False):
+    """A model on its way to the disk: ``phase`` as of a pull, ``progress`` of the fetching in 0..1."""
+
+    source: str
+    phase: str = "fetch"
+    progress: float = 0.0
+
+
 class Status(Record, frozen=True, omit_defaults=False):
     """``/api/status``."""
 
@@ -58,6 +66,7 @@ class Status(Record, frozen=True, omit_defaults=False):
     home: str = ""
     uptime_s: float = 0.0
     models: tuple[ModelStatus, ...] = ()
+    fetching: tuple[Fetching, ...] = ()
     devices: tuple[DeviceStatus, ...] = ()
     backends: tuple[str, ...] = ()
     draining: bool = False

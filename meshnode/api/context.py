@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,8 +52,33 @@ class PullProgressView(Protocol):
     def model(self) -> ModelId | None: ...
 
 
+class ArrivalView(Protocol):
+    """A model on its way to the disk: ``phase`` as of a pull, ``fraction`` in 0..1, ``over`` once it has ended.
+
+    ``changed`` is set, and replaced, whenever any of them changes.
+    """
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def phase(self) -> str: ...
+    @property
+    def fraction(self) -> float: ...
+    @property
+    def over(self) -> bool: ...
+    @property
+    def changed(self) -> trio.Event: ...
+
+
 class Library(Protocol):
     """The models on disk."""
+
+    @property
+    def arrivals(self) -> Iterable[ArrivalView]:
+        """What is being fetched now."""
+
+    def arriving(self, name: str | None) -> ArrivalView | None:
+        """The fetch under way after which the model of that name (``None``: the default) will be here, if any."""
 
     def cards(self) -> tuple[ModelCard, ...]:
         """Every model this node holds."""
@@ -136,3 +161,5 @@ class ApiContext:
     commit_after_s: float = 10.0
     """How long a stream may still turn into an error with its own status."""
     comment_every_s: float = 15.0
+    load_patience_s: float = 20.0
+    """How long a caller who sees no progress waits for a model to be loaded, before it is told when to come back."""
