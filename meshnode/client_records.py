@@ -30,6 +30,10 @@ class ModelStatus(Record, frozen=True, omit_defaults=False):
     layers: int | None = None
     devices: tuple[str, ...] | None = None
     threads: int | None = None
+    threads_batch: int | None = None
+    threads_reason: str = ""
+    sandbox: tuple[str, ...] = ()
+    sandbox_missing: tuple[str, ...] = ()
     decode_tps: float | None = None
     prefill_tps: float | None = None
     running: int = 0

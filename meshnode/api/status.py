@@ -100,6 +100,10 @@ def model_state(state: ModelStateView) -> dict[str, Any]:
             "layers": info.n_layers,
             "devices": list(info.used_devices),
             "threads": info.threads,
+            "threads_batch": info.threads_batch,
+            "threads_reason": info.threads_reason,
+            "sandbox": list(info.sandbox),
+            "sandbox_missing": list(info.sandbox_missing),
             "decode_tps": round(info.decode_tps, 2),
             "prefill_tps": round(info.prefill_tps, 2),
         }
@@ -126,6 +130,10 @@ _NOWHERE: Final[Mapping[str, Any]] = {
     "layers": 0,
     "devices": [],
     "threads": 0,
+    "threads_batch": 0,
+    "threads_reason": "",
+    "sandbox": [],
+    "sandbox_missing": [],
     "decode_tps": 0.0,
     "prefill_tps": 0.0,
 }

@@ -79,6 +79,9 @@ class Backend(Protocol):
     def copy(self, source: int, target: int) -> None:
         """Make ``target`` share all of ``source``'s cells."""
 
+    def set_threads(self, decode: int, prefill: int) -> None:
+        """Compute with so many threads from the next batch on: ``decode`` for single tokens, ``prefill`` for prompts."""
+
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this between layers; true stops the batch (:class:`Aborted`)."""
 

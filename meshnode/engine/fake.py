@@ -68,6 +68,8 @@ class FakeBackend:
         """Every batch that was computed, for tests to look at."""
         self.cells_used = 0
         """Cells that any sequence holds."""
+        self.threads = (1, 1)
+        """Threads to decode with, and to read prompts with."""
         self._template = template
         self._script = script
         self._before_decode = before_decode
@@ -175,6 +177,10 @@ class FakeBackend:
         self._sequences[target] = list(self._sequences.get(source, []))
         for cell in self._sequences[target]:
             cell.holders.add(target)
+
+    def set_threads(self, decode: int, prefill: int) -> None:
+        """Keep the numbers; they change nothing here."""
+        self.threads = (decode, prefill)
 
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this every 64 rows."""

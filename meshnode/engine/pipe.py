@@ -111,6 +111,8 @@ class EngineInfo(Record, frozen=True, kw_only=True):
     system_info: str
     threads: int
     threads_batch: int
+    threads_reason: str = ""
+    """Why so many: what the machine has, and what was measured at load."""
     n_params: int
     size_bytes: int
     has_template: bool
@@ -120,6 +122,10 @@ class EngineInfo(Record, frozen=True, kw_only=True):
     prefill_tps: float = 0.0
     load_s: float = 0.0
     kv_unified: bool = True
+    sandbox: tuple[str, ...] = ()
+    """Layers the worker is under, as ``seccomp``, ``landlock-7`` (:mod:`meshnode.engine.confine`)."""
+    sandbox_missing: tuple[str, ...] = ()
+    """Layers it could not have, each with the kernel's reason."""
 
 
 class LoadProgress(Tagged, frozen=True):

@@ -132,6 +132,10 @@ class LlamaBackend:
         self.remove(target)
         api.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
+    def set_threads(self, decode: int, prefill: int) -> None:
+        """From the next batch on."""
+        api.llama_set_n_threads(self._context, decode, prefill)
+
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this before each node of the graph, in batches long enough to matter. CPU only, as in llama.cpp."""
         self._should_abort = should_abort
