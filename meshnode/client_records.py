@@ -18,7 +18,8 @@ class DeviceStatus(Record, frozen=True, omit_defaults=False):
 class ModelStatus(Record, frozen=True, omit_defaults=False):
     """A model as ``/api/status`` shows it; speeds in tokens per second, as measured when it was loaded.
 
-    Where it lies and how fast it is are ``None`` until it is loaded.
+    Where it lies and how fast it is are ``None`` until it is loaded. ``memory`` is what it takes, in bytes, as its
+    library says, and ``memory_estimated`` what was expected before.
     """
 
     id: ModelId
@@ -29,6 +30,8 @@ class ModelStatus(Record, frozen=True, omit_defaults=False):
     gpu_layers: int | None = None
     layers: int | None = None
     devices: tuple[str, ...] | None = None
+    memory: int = 0
+    memory_estimated: int = 0
     threads: int | None = None
     threads_batch: int | None = None
     threads_reason: str = ""

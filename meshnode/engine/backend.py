@@ -80,7 +80,7 @@ class Backend(Protocol):
         """Make ``target`` share all of ``source``'s cells."""
 
     def set_threads(self, decode: int, prefill: int) -> None:
-        """Compute with so many threads from the next batch on: ``decode`` for single tokens, ``prefill`` for prompts."""
+        """From the next batch on: how many threads compute single tokens (``decode``) and prompts (``prefill``)."""
 
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this between layers; true stops the batch (:class:`Aborted`)."""
