@@ -102,6 +102,39 @@ class Model(Record, frozen=True, omit_defaults=False):
     providers: int = 0
 
 
+class Fit(Record, frozen=True, omit_defaults=False):
+    """What a model takes (bytes) and where it would run: ``gpu``, ``split``, ``cpu`` or ``none``."""
+
+    placement: str
+    gpu_layers: int = 0
+    layers: int = 0
+    context: int = 0
+    largest_context: int = 0
+    weights: int = 0
+    cache: int = 0
+    compute: int = 0
+    needed: int = 0
+    free: int = 0
+    sentence: str = ""
+
+
+class Pace(Record, frozen=True, omit_defaults=False):
+    """Tokens per second, and whether that was ``measured``, is ``estimated``, or ``unknown`` (0)."""
+
+    decode_tps: float = 0.0
+    source: str = "unknown"
+    sentence: str = ""
+
+
+class Outlook(Record, frozen=True, omit_defaults=False):
+    """Whether a model would run on the node alone, with the memory that is free now."""
+
+    model: ModelId
+    fits: bool
+    fit: Fit
+    speed: Pace = Pace()
+
+
 class PullProgress(Record, frozen=True, omit_defaults=False):
     """How far a pull is: ``phase`` is fetch, verify, unpack or done; bytes; ``model`` comes with done."""
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import trio
 
 from meshnode.config import ApiSettings
-from meshnode.domain import ModelCard, ModelId
+from meshnode.domain import ModelCard, ModelId, Record
 from meshnode.engine.pipe import Device, EngineInfo, Gauge
 from meshnode.gateway.keys import KeyRing
 from meshnode.gateway.turnstile import Turnstile
@@ -37,6 +37,8 @@ class ModelStateView(Protocol):
     def gauge(self) -> Gauge: ...
     @property
     def restarts(self) -> int: ...
+    @property
+    def estimated(self) -> int: ...
 
 
 class PullProgressView(Protocol):
@@ -151,6 +153,8 @@ class ApiContext:
     wall_clock: Callable[[], float]
     stop: Callable[[], None]
     draining: trio.Event
+    outlook: Callable[[ModelCard, int], Record]
+    """Whether, where, with how much context and how fast a model would run here; a context of 0 is the settings'."""
     keys: KeyRing = field(default_factory=KeyRing)
     hosts: frozenset[str] = frozenset()
     """Further Host names to answer to: those of the TLS certificate, for a bind off loopback."""

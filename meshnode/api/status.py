@@ -99,6 +99,7 @@ def model_state(state: ModelStateView) -> dict[str, Any]:
             "gpu_layers": info.gpu_layers,
             "layers": info.n_layers,
             "devices": list(info.used_devices),
+            "memory": info.memory,
             "threads": info.threads,
             "threads_batch": info.threads_batch,
             "threads_reason": info.threads_reason,
@@ -121,6 +122,7 @@ def model_state(state: ModelStateView) -> dict[str, Any]:
         "kv_used": gauge.kv_used,
         "kv_total": gauge.kv_total,
         "restarts": state.restarts,
+        "memory_estimated": state.estimated,
     }
 
 
@@ -129,6 +131,7 @@ _NOWHERE: Final[Mapping[str, Any]] = {
     "gpu_layers": 0,
     "layers": 0,
     "devices": [],
+    "memory": 0,
     "threads": 0,
     "threads_batch": 0,
     "threads_reason": "",

@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -129,7 +130,7 @@ def examine(around: Surroundings) -> list[Finding]:
     check("files", lambda: [_files(given)])
     check("clock", lambda: [findings.of_clock(around.now, _newest_file(), _synchronised())])
     for model in status[0].models if status else ():
-        check(f"model {model.id}", lambda model=model: findings.of_model(model))
+        check(f"model {model.id}", partial(findings.of_model, model))
     return found
 
 

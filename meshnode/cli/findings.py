@@ -1,4 +1,4 @@
-"""What `meshnode doctor` makes of what it saw: each finding is fine, a warning or a problem, and what mends it. Pure."""
+"""What `meshnode doctor` makes of what it saw: what is fine, what is not, and the step that mends it. Pure."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def of_threads(cores: Cores, chosen: int, environ: Mapping[str, str]) -> list[Fi
     number = chosen or proposed(cores)
     why = "set by engine.threads" if chosen else "one core less than there is; loading a model measures which is best"
     found = [fine("threads", f"{number} to begin with ({described(cores)}): {why}.")]
-    if chosen > cores.count:
-        says = f"engine.threads is {chosen}, and this process may use {cores.count}: they wait for each other."
-        found.append(warning("threads", says, f"Set engine.threads to 0, or at most {cores.count}."))
-    if cores.load is not None and cores.load > BUSY * cores.count:
+    if chosen > cores.total:
+        says = f"engine.threads is {chosen}, and this process may use {cores.total}: they wait for each other."
+        found.append(warning("threads", says, f"Set engine.threads to 0, or at most {cores.total}."))
+    if cores.load is not None and cores.load > BUSY * cores.total:
         says = (
-            f"the machine is busy (load {cores.load:.1f} on {cores.count} cores): answers take several times as long."
+            f"the machine is busy (load {cores.load:.1f} on {cores.total} cores): answers take several times as long."
         )
         found.append(warning("threads", says, "See what else computes: top"))
     for name in _SPINNING:

@@ -121,6 +121,8 @@ class EngineInfo(Record, frozen=True, kw_only=True):
     decode_tps: float = 0.0
     prefill_tps: float = 0.0
     load_s: float = 0.0
+    memory: int = 0
+    """Bytes it takes: its buffers on all devices, as the library says, and the worker itself."""
     kv_unified: bool = True
     sandbox: tuple[str, ...] = ()
     """Layers the worker is under, as ``seccomp``, ``landlock-7`` (:mod:`meshnode.engine.confine`)."""

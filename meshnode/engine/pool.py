@@ -16,7 +16,7 @@ from meshnode.domain import GenerationRequest, ModelCard, ModelId, ServiceClass
 from meshnode.engine.back_off import BackOff
 from meshnode.engine.gate import Gate
 from meshnode.engine.pipe import EngineInfo
-from meshnode.engine.room import Room, Tenant, boundless
+from meshnode.engine.room import Room, Tenant, Verdict, boundless
 from meshnode.engine.slot import ModelState, OpenEngine, Slot
 from meshnode.errors import Conflict, Draining, MeshnodeError, ModelFailed, Overloaded
 from meshnode.events import CLOSING, Event, Finished, Loading, Queued, failure
@@ -182,10 +182,10 @@ class Pool:
             return slot
         if slot is not None and slot.state.state == "failed" and not again:
             raise slot.failed()
-        self._make_room(card, guest)
-        return self._start(card, slot.state.restarts if slot else 0)
+        needed = self._make_room(card, guest)
+        return self._start(card, slot.state.restarts if slot else 0, needed)
 
-    def _start(self, card: ModelCard, restarts: int) -> Slot:
+    def _start(self, card: ModelCard, restarts: int, needed: int) -> Slot:
         slot = Slot(
             card,
             self._open_engine,
@@ -193,24 +193,26 @@ class Pool:
             chance=lambda: (self._entropy() >> 11) / 2**53,
             restarted=self._metrics.worker_restarts_total.labels(model=card.id).inc,
             restarts=restarts,
+            estimated=needed,
         )
         self._slots[card.id] = slot
         self._leaving = {other for other in self._leaving if not other.gone.is_set()}
         self._nursery.start_soon(slot.run, [other.gone for other in self._leaving])
         return slot
 
-    def _make_room(self, card: ModelCard, guest: bool) -> None:
+    def _make_room(self, card: ModelCard, guest: bool) -> int:
         """Evict idle models, least recently used first, until one more fits; for the owner those that serve guests too.
 
-        Evicts none where that would not be enough. Raises Overloaded, or ModelFailed for what fits not even alone.
+        Gives what the new one should take, in bytes. Evicts none where that would not be enough. Raises Overloaded, or
+        ModelFailed for what fits not even alone.
         """
         staying = [slot for slot in self._slots.values() if slot.occupied]
         free = [slot for slot in staying if not slot.users or (not guest and slot.users == slot.guests)]
         idle = sorted(free, key=lambda slot: (slot.users == 0, -slot.used_at))
         going: list[Slot] = []
-        while why := self._objection(card, staying, going):
+        while not (verdict := self._verdict(card, staying, going)).fits:
             if not idle:
-                raise self._no_room(card, staying, why)
+                raise self._no_room(card, staying, verdict.sentence)
             going.append(idle.pop())
             staying.remove(going[-1])
         for slot in going:
@@ -218,14 +220,14 @@ class Pool:
                 gone = Draining("the model made room for its owner's.", hint="Try again later.")
                 slot.end(failure(gone))
             self._evict(slot)
+        return verdict.needed
 
-    def _objection(self, card: ModelCard, staying: list[Slot], going: list[Slot]) -> str:
-        """Why one more does not fit beside those that stay; empty when it does."""
+    def _verdict(self, card: ModelCard, staying: list[Slot], going: list[Slot]) -> Verdict:
+        """Whether one more fits beside those that stay, by number and by memory."""
         if len(staying) >= self._limits.max_loaded:
-            return f"engine.max_loaded is {self._limits.max_loaded}"
+            return Verdict(False, f"engine.max_loaded is {self._limits.max_loaded}")
         still_there = [*going, *(slot for slot in self._leaving if not slot.gone.is_set())]
-        verdict = self._room(card, [_tenant(slot) for slot in staying], [_tenant(slot) for slot in still_there])
-        return "" if verdict.fits else verdict.sentence
+        return self._room(card, [_tenant(slot) for slot in staying], [_tenant(slot) for slot in still_there])
 
     @staticmethod
     def _no_room(card: ModelCard, staying: list[Slot], why: str) -> MeshnodeError:

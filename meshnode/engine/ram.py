@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +41,12 @@ def ram(root: Path = Path("/")) -> Ram:
             left = max(0, int(limit) - int(used) + (int(cached[1]) if cached else 0))
             return Ram(min(total or int(limit), int(limit)), min(free or left, left))
     return Ram(total, free)
+
+
+def resident(root: Path = Path("/")) -> int:
+    """Bytes of main memory that this process takes now; 0 where the system does not say."""
+    pages = _text(root / "proc/self/statm").split()[1:2]
+    return int(pages[0]) * os.sysconf("SC_PAGE_SIZE") if pages and pages[0].isdigit() else 0
 
 
 def _kilobytes(meminfo: str, name: str) -> int:

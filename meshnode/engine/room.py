@@ -22,10 +22,14 @@ class Tenant(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Whether a model fits; ``sentence`` has the numbers where it does not."""
+    """Whether a model fits; ``sentence`` has the numbers where it does not.
+
+    ``needed`` is what it should take, in bytes; 0 where nobody reckoned.
+    """
 
     fits: bool
     sentence: str = ""
+    needed: int = 0
 
 
 Room = Callable[[ModelCard, Sequence[Tenant], Sequence[Tenant]], Verdict]

@@ -29,7 +29,7 @@ class Cores(NamedTuple):
     load: float | None = None
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """Cores that may compute for us at a time."""
         cores = self.physical or self.usable
         return max(1, min(cores, self.quota or cores))
@@ -48,14 +48,14 @@ def default_threads(root: Path = Path("/")) -> int:
 
 def proposed(cores: Cores) -> int:
     """What to use where nothing was measured."""
-    return max(1, cores.count - 1)
+    return max(1, cores.total - 1)
 
 
 def candidates(cores: Cores) -> tuple[int, ...]:
     """Numbers of threads worth trying, the proposed one first; all cores only on a machine that is idle."""
     best = proposed(cores)
-    idle = cores.load is not None and cores.load <= IDLE_LOAD * cores.count
-    tried = [best, (best + 1) // 2, *([cores.count] if idle else []), best - 1]
+    idle = cores.load is not None and cores.load <= IDLE_LOAD * cores.total
+    tried = [best, (best + 1) // 2, *([cores.total] if idle else []), best - 1]
     return tuple(dict.fromkeys(number for number in tried if number >= 1))
 
 

@@ -80,7 +80,7 @@ def _best(timed: Sequence[tuple[int, float]], cores: Cores) -> int:
     """The number of threads that is worth its cores; 0 where nothing was timed."""
     best, best_s = 0, 0.0
     for threads, seconds in sorted(timed):
-        margin = WHOLE_MACHINE if threads >= cores.count > 1 else BETTER
+        margin = WHOLE_MACHINE if threads >= cores.total > 1 else BETTER
         if not best or seconds * margin < best_s:
             best, best_s = threads, seconds
     return best

@@ -41,6 +41,7 @@ from meshnode.engine.pipe import (
     Submit,
     ToWorker,
 )
+from meshnode.engine.ram import resident
 from meshnode.engine.threads import Expected, look, proposed
 from meshnode.engine.tuning import Pacer, tune
 from meshnode.errors import MeshnodeError, ModelFailed
@@ -65,7 +66,7 @@ class Worker:
         self._channel = channel
         self._opener = opener
         self._clock = clock
-        self._cores = look()
+        self._cores, self._own_memory = look(), resident()
         self._pacer: Pacer | None = None
         self._loop: Loop | None = None
         self._looked = 0.0
@@ -98,6 +99,8 @@ class Worker:
             given = msgspec.structs.replace(load, threads=threads, threads_batch=load.threads_batch or threads)
             backend = self._opener(given, self._progress)
             info = self._measured(backend, load) if load.measure else backend.info
+            if info.memory:
+                info = msgspec.structs.replace(info, memory=info.memory + self._own_memory)
             self._loop = self._make_loop(backend, load, info)
         except MeshnodeError as error:
             self._channel.send(LoadFailed(str(error), error.code))

@@ -15,6 +15,7 @@ import trio
 from meshnode.api.app import create_app
 from meshnode.api.context import ApiContext, NodeFacts
 from meshnode.api.server import DEFAULT_TIMING, Bound, Timing, serve
+from meshnode.client_records import Fit, Outlook
 from meshnode.config import ApiSettings
 from meshnode.domain import FinishReason, GenerationRequest, ModelCard, ModelId
 from meshnode.engine.pipe import Device, EngineInfo, Gauge
@@ -319,6 +320,9 @@ def a_context(dispatcher: Dispatcher, stopped: list[bool], **fields: object) -> 
         "stop": lambda: stopped.append(True),
         "draining": trio.Event(),
         "keys": KeyRing(),
+        "outlook": lambda card, context: Outlook(
+            model=card.id, fits=True, fit=Fit(placement="cpu", context=context or card.context_length)
+        ),
     }
     return ApiContext(**(parts | fields))  # type: ignore[arg-type]  # a dict of parts has one type for all
 

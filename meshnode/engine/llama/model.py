@@ -196,4 +196,5 @@ class LlamaBackend:
             has_template=template is not None,
             template_sha256=hashlib.sha256(template.encode()).hexdigest() if template else "",
             load_s=load_s,
+            memory=LOG.memory,
         )

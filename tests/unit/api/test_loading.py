@@ -35,7 +35,7 @@ class Empty(Scripted):
         self._library = library
 
     @property
-    def refusal(self) -> Exception | None:  # type: ignore[override]
+    def refusal(self) -> Exception | None:
         """What an empty library says."""
         return None if self._library.cards() else ModelNotFound("there are no models here.", hint="pull default")
 
@@ -80,7 +80,8 @@ def test_the_rest_takes_as_long_as_the_part_that_was_seen() -> None:
     watch.see(Loading(0.2), 0)
     watch.see(Loading(0.6), 20)
     error = watch.error(20)
-    assert (error.status, error.retry_after_s) == (503, pytest.approx(20))
+    assert error.status == 503
+    assert error.retry_after_s == pytest.approx(20)
     assert "being loaded, 60%" in error.message
 
 

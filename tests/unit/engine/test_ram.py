@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from meshnode.engine.ram import Ram, ram
+from meshnode.engine.ram import Ram, ram, resident
 
 MEMINFO = "MemTotal:        8000 kB\nMemFree:          100 kB\nMemAvailable:    6000 kB\nCached:          5900 kB\n"
 MACHINE = Ram(8000 * 1024, 6000 * 1024)
@@ -66,3 +66,9 @@ def test_a_limit_above_what_the_machine_has_changes_nothing(root: Path) -> None:
     write(root, "sys/fs/cgroup/memory.max", str(1 << 40))
     write(root, "sys/fs/cgroup/memory.current", "1")
     assert ram(root) == MACHINE
+
+
+def test_this_process_takes_memory(tmp_path: Path) -> None:
+    assert resident(tmp_path) == 0
+    if Path("/proc/self/statm").exists():
+        assert resident() > 1 << 20
