@@ -26,7 +26,7 @@ from meshnode import config
 from meshnode.cli import findings
 from meshnode.cli.findings import Finding, fine, of_error, problem, warning
 from meshnode.cli.options import home_option, json_option
-from meshnode.cli.show import emit_json, one_line
+from meshnode.cli.show import emit_json, one_line, size
 from meshnode.client import open_client, start_command
 from meshnode.client_records import Status
 from meshnode.config import Settings
@@ -222,8 +222,8 @@ def _engine(around: Surroundings, given: Settings, status: Status | None) -> Ite
     if not seen.backends:
         yield problem("engine", "the library has no backend.", _BUILD)
     for device in seen.devices:
-        memory = f", {device.memory_free / 1e9:.1f} of {device.memory_total / 1e9:.1f} GB free"
-        yield fine("device", f"{device.name}: {device.description}{memory if device.memory_total else ''}.")
+        memory = f", {size(device.memory_free)} of {size(device.memory_total)} free" if device.kind != "cpu" else ""
+        yield fine("device", f"{device.name}: {device.description}{memory}.")
     accelerators = detect(around.root, platform.system(), platform.machine())
     yield findings.of_gpus(accelerators, seen.backends, seen.devices, cpu=given.engine.cpu)
 

@@ -233,7 +233,7 @@ class Pool:
     def _no_room(card: ModelCard, staying: list[Slot], why: str) -> MeshnodeError:
         if not staying:
             hint = "Ask for less context (--context), free memory, or use a smaller model."
-            return ModelFailed(f"{card.id} is not loaded: {why}", hint=hint)
+            return ModelFailed(why, hint=hint)
         busy = ", ".join(slot.card.id for slot in staying)
         return Overloaded(
             f"{card.id} is not loaded, and there is no room while {busy} is busy: {why.rstrip('.')}.",

@@ -22,7 +22,7 @@ class Tenant(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Whether a model fits; ``sentence`` has the numbers where it does not.
+    """Whether a model fits; ``sentence`` names it and has the numbers where it does not.
 
     ``needed`` is what it should take, in bytes; 0 where nobody reckoned.
     """

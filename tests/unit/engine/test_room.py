@@ -28,7 +28,7 @@ def within(size: int) -> Room:
 
     def room(model: ModelCard, staying: Sequence[Tenant], leaving: Sequence[Tenant]) -> Verdict:
         taken = sum(tenant.card.size for tenant in staying)
-        return Verdict(taken + model.size <= size, f"{model.size} of {size - taken} bytes")
+        return Verdict(taken + model.size <= size, f"{model.id} takes {model.size} of {size - taken} bytes.")
 
     return room
 
@@ -89,7 +89,7 @@ async def test_a_busy_model_keeps_its_memory_and_the_refusal_has_numbers(autojum
     async with house(within(10)) as h, h.pool.generate(endless(), MEDIUM) as events:
         await anext(events)
         await h.ask(SMALL)
-        with pytest.raises(Overloaded, match=r"large is not loaded.* medium is busy: 8 of 5 bytes") as caught:
+        with pytest.raises(Overloaded, match=r"large is not loaded.* medium is busy: large takes 8 of 5 bytes") as caught:
             await h.ask(LARGE)
         assert caught.value.retry_after_s
         assert h.loaded == {"small", "medium"}, "nobody is evicted in vain"
@@ -98,7 +98,7 @@ async def test_a_busy_model_keeps_its_memory_and_the_refusal_has_numbers(autojum
 async def test_what_fits_not_even_alone_is_refused_with_numbers_and_nobody_leaves(autojump_clock: MockClock) -> None:
     async with house(within(10)) as h:
         await h.ask(SMALL)
-        with pytest.raises(ModelFailed, match=r"huge is not loaded: 99 of 10 bytes.*context"):
+        with pytest.raises(ModelFailed, match=r"huge takes 99 of 10 bytes.*context"):
             await h.ask(card("huge", size=99))
         assert h.loaded == {"small"}
 
