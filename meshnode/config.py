@@ -91,6 +91,7 @@ class EngineSettings(Record, frozen=True):
     memory: int = 0
     idle_unload_s: float = 1800.0
     load_timeout_s: float = 600.0
+    sandbox: bool = True
 
 
 class LogSettings(Record, frozen=True):

@@ -201,7 +201,9 @@ class Sampling(Record, frozen=True, forbid_unknown_fields=True):
     """Sampling fields, applied in llama.cpp's order and ended by the seeded Gumbel-max draw.
 
     Defaults are llama.cpp's, which suit small local models; a dialect overrides what its caller sends.
-    ``logit_bias`` pairs token ids with additive biases. ``seed`` is 64 bit; ``None`` lets the node draw one.
+    ``logit_bias`` pairs token ids with additive biases. ``bad_words`` are texts that must not come (vLLM's).
+    ``repeat_last_n`` and ``dry_penalty_last_n`` below 0 mean all there is. ``seed`` is 64 bit; ``None`` lets the node
+    draw one.
     """
 
     temperature: float = 0.8
@@ -225,6 +227,7 @@ class Sampling(Record, frozen=True, forbid_unknown_fields=True):
     mirostat_tau: float = 5.0
     mirostat_eta: float = 0.1
     logit_bias: tuple[tuple[int, float], ...] = ()
+    bad_words: tuple[str, ...] = ()
     seed: int | None = None
 
 

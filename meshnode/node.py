@@ -193,7 +193,7 @@ def _open_pool(
     engine = settings.engine
     note, context = memory.noting(facts.note), memory.context_for
     return open_pool(
-        partial(open_engine, engine, worker_spawner(os.environ), note, context=context),
+        partial(open_engine, engine, worker_spawner(os.environ, engine.sandbox), note, context=context),
         metrics=metrics,
         entropy=_random64,
         limits=PoolLimits(

@@ -105,6 +105,9 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _setting("engine.idle_unload_s", kinds.number(0, 1e8), 1800.0,
              "Seconds after which a model that nobody used gives its memory back; 0 keeps it."),
     _setting("engine.load_timeout_s", kinds.number(1, 86400), 600.0, "Seconds a model may take to load."),
+    _setting("engine.sandbox", kinds.switch(), True,
+             "Keep each model's process from files, network and programs; `--no-sandbox` does not, for a GPU's driver "
+             "that needs them.", flag="--no-sandbox", negated=True),
     _setting("log.level", kinds.choice("debug", "info", "warning", "error"), "info", "Least severe messages to log."),
     _setting("log.format", kinds.choice("auto", "console", "json"), "auto",
              "Log for people or for machines; auto: for people where it is a terminal."),

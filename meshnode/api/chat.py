@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from meshnode.api.render import Collected, Heading, timings, usage
-from meshnode.events import ChoiceFinished, Event, Finished, ReasoningDelta, RefusalDelta, TextDelta
+from meshnode.api.render import Call, Collected, Heading, timings, usage
+from meshnode.events import (
+    ChoiceFinished,
+    Event,
+    Finished,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    ToolCallStarted,
+)
 
 
 class ChatRenderer:
@@ -40,7 +50,13 @@ class ChatRenderer:
     def _chunk(self, event: Event) -> list[dict[str, Any]]:
         match event:
             case TextDelta(text=text, choice=choice):
-                return self._deltas(choice, {"content": text})
+                return self._deltas(choice, {"content": text}, logprobs=event.logprobs)
+            case ToolCallStarted(index=index, id=id, name=name, choice=choice):
+                function = {"name": name, "arguments": ""}
+                call = {"index": index, "id": id, "type": "function", "function": function}
+                return self._deltas(choice, {"tool_calls": [call]})
+            case ToolCallDelta(index=index, arguments=arguments, choice=choice):
+                return self._deltas(choice, {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]})
             case ReasoningDelta(text=text, choice=choice):
                 return self._deltas(choice, {"reasoning_content": text})
             case RefusalDelta(text=text, choice=choice):
@@ -52,17 +68,21 @@ class ChatRenderer:
             case _:
                 return []
 
-    def _deltas(self, choice: int, delta: dict[str, Any], reason: str | None = None) -> list[dict[str, Any]]:
+    def _deltas(
+        self, choice: int, delta: dict[str, Any], reason: str | None = None, logprobs: Sequence[TokenLogprob] = ()
+    ) -> list[dict[str, Any]]:
         opening = []
         if choice not in self._begun:
             self._begun.add(choice)
             opening = [self._delta(choice, {"role": "assistant", "content": "", "refusal": None}, None)]
-        return [*opening, self._delta(choice, delta, reason)]
+        return [*opening, self._delta(choice, delta, reason, logprobs)]
 
-    def _delta(self, choice: int, delta: dict[str, Any], reason: str | None) -> dict[str, Any]:
+    def _delta(
+        self, choice: int, delta: dict[str, Any], reason: str | None, logprobs: Sequence[TokenLogprob] = ()
+    ) -> dict[str, Any]:
         chunk = {
             **self._head("chat.completion.chunk"),
-            "choices": [{"index": choice, "delta": delta, "logprobs": None, "finish_reason": reason}],
+            "choices": [{"index": choice, "delta": delta, "logprobs": _logprobs(logprobs), "finish_reason": reason}],
         }
         return chunk | {"usage": None} if self._include_usage else chunk
 
@@ -76,15 +96,20 @@ class ChatRenderer:
 
     def _choice(self, index: int) -> dict[str, Any]:
         collected = self._collected
-        message = {
+        text = "".join(collected.text[index])
+        calls = collected.calls.get(index)
+        message: dict[str, Any] = {
             "role": "assistant",
-            "content": "".join(collected.text[index]),
+            "content": text if text or not calls else None,
             "refusal": "".join(collected.refusal[index]) or None,
         }
         if index in collected.reasoning:
             message["reasoning_content"] = "".join(collected.reasoning[index])
+        if calls:
+            message["tool_calls"] = [_call(calls[place]) for place in sorted(calls)]
         reason = collected.reasons.get(index, "stop")
-        return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
+        logprobs = _logprobs(collected.logprobs[index])
+        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason}
 
     def _head(self, kind: str) -> dict[str, Any]:
         heading = self._heading
@@ -95,3 +120,23 @@ class ChatRenderer:
             "model": heading.model,
             "system_fingerprint": heading.fingerprint,
         }
+
+
+def _call(call: Call) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": "".join(call.arguments)}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _logprobs(logprobs: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+    """OpenAI's ``logprobs``; a token that is part of a character shows it in ``bytes``."""
+    if not logprobs:
+        return None
+    content = [
+        _logprob(one.token, one.logprob) | {"top_logprobs": [_logprob(token, value) for _, token, value in one.top]}
+        for one in logprobs
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _logprob(token: bytes, value: float) -> dict[str, Any]:
+    return {"token": token.decode("utf-8", "replace"), "logprob": value, "bytes": list(token)}

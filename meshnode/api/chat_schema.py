@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from meshnode.api.constraint_schema import constraint
 from meshnode.api.fields import Refusal, check_names, convert, integer, invalid, join, never, only, text, unsupported
 from meshnode.api.schema import (
     COMMON_REFUSALS,
@@ -21,12 +22,19 @@ from meshnode.api.schema import (
     stopping,
 )
 from meshnode.api.strictjson import parse_object
-from meshnode.domain import GenerationRequest, Message, Role, TextPart
+from meshnode.api.tools_schema import MAX_TOOLS, tool_calls, tool_choice, tools
+from meshnode.domain import GenerationRequest, Message, Part, ReasoningPart, RefusalPart, Role, TextPart, ToolMode
+from meshnode.errors import InvalidField
 
-ROLES: Final = "system, developer, user or assistant"
+ROLES: Final = "system, developer, user, assistant or tool"
+MOST_TOP_LOGPROBS: Final = 20
 
 Messages = Annotated[
     list[dict[str, Any]], msgspec.Meta(min_length=1, max_length=65536, description="an array of 1 to 65536 messages")
+]
+
+Tools = Annotated[
+    list[dict[str, Any]], msgspec.Meta(max_length=MAX_TOOLS, description=f"an array of at most {MAX_TOOLS} tools")
 ]
 
 
@@ -37,8 +45,13 @@ class ChatFields(CommonFields, kw_only=True):
     max_completion_tokens: Annotated[int, integer(1, 2**31 - 1)] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: Annotated[str, text(32)] | None = None
-
+    response_format: dict[str, Any] | None = None
+    tools: Tools | None = None
+    tool_choice: Any = None
     parallel_tool_calls: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, integer(0, MOST_TOP_LOGPROBS)] | None = None
+
     prompt_cache_key: Annotated[str, text(256)] | None = None
     prompt_cache_retention: Annotated[str, text(64)] | None = None
     prompt_cache_options: dict[str, Any] | None = None
@@ -47,13 +60,8 @@ class ChatFields(CommonFields, kw_only=True):
 
 REFUSALS: Final[Mapping[str, Refusal]] = {
     **COMMON_REFUSALS,
-    "tools": only([]),
-    "tool_choice": only("none", "auto"),
     "functions": only([]),
     "function_call": only("none", "auto"),
-    "response_format": only({"type": "text"}),
-    "logprobs": only(False),
-    "top_logprobs": only(0),
     "modalities": only(["text"]),
     "modality": only("text"),
     "audio": never(),
@@ -70,17 +78,18 @@ class MessageFields(msgspec.Struct, kw_only=True):
     role: str
     content: str | list[dict[str, Any]] | None = None
     name: Annotated[str, text(256)] | None = None
+    tool_calls: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=MAX_TOOLS)] | None = None
+    tool_call_id: Annotated[str, text(256)] | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
     annotations: list[Any] | None = None
 
 
+_OF_ASSISTANT: Final = ("tool_calls", "refusal", "reasoning_content", "reasoning")
 _MESSAGE_REFUSALS: Final[Mapping[str, Refusal]] = {
-    "tool_calls": only([]),
-    "tool_call_id": never(),
     "function_call": never(),
-    "refusal": only(""),
     "audio": never(),
-    "reasoning_content": only(""),
-    "reasoning": only(""),
 }
 
 
@@ -93,9 +102,7 @@ class TextFields(msgspec.Struct, kw_only=True):
     prompt_cache_breakpoint: Any = None
 
 
-_OTHER_PARTS: Final = frozenset(
-    {"image_url", "input_audio", "file", "refusal", "video_url", "input_image", "input_file"}
-)
+_OTHER_PARTS: Final = frozenset({"image_url", "input_audio", "file", "video_url", "input_image", "input_file"})
 
 
 def parse_chat(body: bytes, asker: Asker) -> Ask:
@@ -108,8 +115,19 @@ def parse_chat(body: bytes, asker: Asker) -> Ask:
         check_names(options, StreamOptions, {}, path="stream_options")
     most = fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens
     shared = common(fields, asker) | {"stopping": stopping(fields, most)}
+    offered = tools(fields.tools or ())
+    choice = tool_choice(fields.tool_choice, offered)
+    form = constraint(fields, fields.response_format)
+    if form is not None and offered and choice.mode is not ToolMode.NONE:
+        hint = "Leave one of them out, or set tool_choice to none."
+        raise unsupported("tools", hint, what=" beside a constraint of the answer (response_format, grammar …)")
     request = GenerationRequest(
         **shared,
+        tools=offered,
+        tool_choice=choice,
+        parallel_tool_calls=fields.parallel_tool_calls is not False,
+        constraint=form,
+        top_logprobs=_top_logprobs(fields),
         messages=tuple(_message(message, f"messages[{index}]") for index, message in enumerate(fields.messages)),
         reasoning_effort=fields.reasoning_effort,
         template_kwargs=json.dumps(fields.chat_template_kwargs or {}, ensure_ascii=False),
@@ -117,29 +135,71 @@ def parse_chat(body: bytes, asker: Asker) -> Ask:
     return ask(fields, request)
 
 
+def _top_logprobs(fields: ChatFields) -> int | None:
+    if fields.logprobs:
+        return fields.top_logprobs or 0
+    if fields.top_logprobs:
+        raise InvalidField("top_logprobs needs logprobs.", hint="Send logprobs: true as well.", param="top_logprobs")
+    return None
+
+
 def _message(raw: Mapping[str, Any], path: str) -> Message:
     role = _role(raw.get("role"), f"{path}.role")
     check_names(raw, MessageFields, _MESSAGE_REFUSALS, path=path)
     fields = convert(raw, MessageFields, path=path)
+    _check_belongings(fields, role, path)
+    calls = tool_calls(fields.tool_calls or (), f"{path}.tool_calls")
+    return Message(
+        role=role,
+        parts=(*_thoughts(fields), *_content(fields, calls != (), path), *_refusal(fields)),
+        name=fields.name,
+        tool_calls=calls,
+        tool_call_id=fields.tool_call_id,
+    )
+
+
+def _check_belongings(fields: MessageFields, role: Role, path: str) -> None:
+    """Raises InvalidField for what only another role's message may have."""
+    for name in _OF_ASSISTANT if role is not Role.ASSISTANT else ():
+        if getattr(fields, name):
+            raise invalid(f"{path}.{name}", getattr(fields, name), "left out, unless the role is assistant")
+    if (role is Role.TOOL) != (fields.tool_call_id is not None):
+        wanted = "the id of the call that it answers" if role is Role.TOOL else "left out, unless the role is tool"
+        raise invalid(f"{path}.tool_call_id", fields.tool_call_id, wanted)
+
+
+def _thoughts(fields: MessageFields) -> tuple[Part, ...]:
+    thoughts = fields.reasoning_content or fields.reasoning
+    return (ReasoningPart(thoughts),) if thoughts else ()
+
+
+def _refusal(fields: MessageFields) -> tuple[Part, ...]:
+    return (RefusalPart(fields.refusal),) if fields.refusal else ()
+
+
+def _content(fields: MessageFields, may_be_absent: bool, path: str) -> tuple[Part, ...]:
     where = f"{path}.content"
     if isinstance(fields.content, str):
-        return Message(role=role, parts=(TextPart(fields.content),), name=fields.name)
+        return (TextPart(fields.content),) if fields.content or not may_be_absent else ()
     if not fields.content:
+        if may_be_absent or (fields.content is None and fields.refusal):
+            return ()
         raise invalid(where, fields.content, "a string, or an array of one or more text parts")
-    parts = tuple(_part(part, f"{where}[{index}]") for index, part in enumerate(fields.content))
-    return Message(role=role, parts=parts, name=fields.name)
+    return tuple(_part(part, f"{where}[{index}]") for index, part in enumerate(fields.content))
 
 
 def _role(role: object, path: str) -> Role:
-    if role in ("tool", "function"):
+    if role == "function":
         raise unsupported(path, f"Roles served: {ROLES}.", what=f" {role}")
-    if role not in ("system", "developer", "user", "assistant"):
+    if role not in ("system", "developer", "user", "assistant", "tool"):
         raise invalid(path, role, ROLES)
     return Role(role)
 
 
-def _part(raw: Mapping[str, Any], path: str) -> TextPart:
+def _part(raw: Mapping[str, Any], path: str) -> Part:
     kind = raw.get("type")
+    if kind == "refusal" and isinstance(raw.get("refusal"), str) and raw.keys() <= {"type", "refusal"}:
+        return RefusalPart(raw["refusal"])
     if isinstance(kind, str) and kind in _OTHER_PARTS:
         raise unsupported(join(path, kind))
     if kind != "text":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 from meshnode.api.render import Collected, Heading, timings, usage
-from meshnode.events import ChoiceFinished, Event, Finished, TextDelta
+from meshnode.events import ChoiceFinished, Event, Finished, TextDelta, TokenLogprob
 
 
 class CompletionRenderer:
@@ -16,6 +17,7 @@ class CompletionRenderer:
         self._heading = heading
         self._include_usage = include_usage
         self._collected = Collected()
+        self._offsets: defaultdict[int, int] = defaultdict(int)
 
     def chunks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
         """Chunks of a stream for these events."""
@@ -28,8 +30,9 @@ class CompletionRenderer:
     def whole(self) -> dict[str, Any]:
         """The one-shot answer."""
         collected = self._collected
+        logprobs = collected.logprobs
         choices = [
-            _choice(index, "".join(collected.text[index]), collected.reasons.get(index, "stop"))
+            self._choice(index, "".join(collected.text[index]), collected.reasons.get(index, "stop"), logprobs[index])
             for index in collected.choices()
         ]
         return self._body(choices) | {"usage": usage(collected.finished.usage), "timings": timings(collected.finished)}
@@ -37,9 +40,9 @@ class CompletionRenderer:
     def _chunk(self, event: Event) -> list[dict[str, Any]]:
         match event:
             case TextDelta(text=text, choice=choice):
-                return [self._piece(_choice(choice, text, None))]
+                return [self._piece(self._choice(choice, text, None, event.logprobs))]
             case ChoiceFinished(reason=reason, choice=choice):
-                return [self._piece(_choice(choice, "", reason.value))]
+                return [self._piece(self._choice(choice, "", reason.value))]
             case Finished() if self._include_usage:
                 return [self._body([]) | {"usage": usage(event.usage), "timings": timings(event)}]
             case _:
@@ -59,6 +62,22 @@ class CompletionRenderer:
             "choices": choices,
         }
 
+    def _choice(
+        self, index: int, text: str, reason: str | None, logprobs: Sequence[TokenLogprob] = ()
+    ) -> dict[str, Any]:
+        shown = self._logprobs(index, logprobs) if logprobs else None
+        return {"index": index, "text": text, "logprobs": shown, "finish_reason": reason}
 
-def _choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+    def _logprobs(self, index: int, logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
+        """This dialect's lists: text of each token, its number, the likeliest tokens, and where its text begins."""
+        tokens = [one.token.decode("utf-8", "replace") for one in logprobs]
+        offsets = []
+        for token in tokens:
+            offsets.append(self._offsets[index])
+            self._offsets[index] += len(token)
+        return {
+            "tokens": tokens,
+            "token_logprobs": [one.logprob for one in logprobs],
+            "top_logprobs": [{token.decode("utf-8", "replace"): v for _, token, v in one.top} for one in logprobs],
+            "text_offset": offsets,
+        }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from meshnode.api.fields import Refusal, check_names, convert, invalid, never, only, unsupported
+from meshnode.api.constraint_schema import constraint
+from meshnode.api.fields import Refusal, check_names, convert, integer, invalid, only, unsupported
 from meshnode.api.schema import COMMON_REFUSALS, Ask, Asker, CommonFields, StreamOptions, ask, common, stopping
 from meshnode.api.strictjson import parse_object
 from meshnode.domain import GenerationRequest
@@ -19,6 +20,7 @@ class CompletionFields(CommonFields, kw_only=True):
     """The fields of a completion request that are honoured; ``prompt`` is checked by hand, for it has four shapes."""
 
     prompt: Any = None
+    logprobs: Annotated[int, integer(0, 20)] | None = None
 
 
 REFUSALS: Final[Mapping[str, Refusal]] = {
@@ -26,7 +28,6 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
     "best_of": only(1),
     "echo": only(False),
     "suffix": only(""),
-    "logprobs": never(),
 }
 
 
@@ -39,6 +40,7 @@ def parse_completion(body: bytes, asker: Asker) -> Ask:
         check_names(raw["stream_options"], StreamOptions, {}, path="stream_options")
     most = DEFAULT_MAX_TOKENS if fields.max_tokens is None else fields.max_tokens
     shared = common(fields, asker) | {"stopping": stopping(fields, most)}
+    shared |= {"constraint": constraint(fields), "top_logprobs": fields.logprobs}
     return ask(fields, GenerationRequest(**shared, prompt=_prompt(fields.prompt)))
 
 

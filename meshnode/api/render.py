@@ -19,6 +19,9 @@ from meshnode.events import (
     RefusalDelta,
     TextDelta,
     Timings,
+    TokenLogprob,
+    ToolCallDelta,
+    ToolCallStarted,
     Usage,
 )
 
@@ -45,10 +48,21 @@ class Renderer(Protocol):
         """Take one event of a one-shot answer."""
 
 
+class Call:
+    """A tool call as it grows."""
+
+    def __init__(self, call_id: str, name: str) -> None:
+        self.id = call_id
+        self.name = name
+        self.arguments: list[str] = []
+
+
 class Collected:
     """The choices of a one-shot answer as they grow."""
 
     def __init__(self) -> None:
+        self.logprobs: defaultdict[int, list[TokenLogprob]] = defaultdict(list)
+        self.calls: defaultdict[int, dict[int, Call]] = defaultdict(dict)
         self.text: defaultdict[int, list[str]] = defaultdict(list)
         self.reasoning: defaultdict[int, list[str]] = defaultdict(list)
         self.refusal: defaultdict[int, list[str]] = defaultdict(list)
@@ -60,6 +74,11 @@ class Collected:
         match event:
             case TextDelta(text=text, choice=choice):
                 self.text[choice].append(text)
+                self.logprobs[choice] += event.logprobs
+            case ToolCallStarted(choice=choice):
+                self.calls[choice][event.index] = Call(event.id, event.name)
+            case ToolCallDelta(choice=choice):
+                self.calls[choice][event.index].arguments.append(event.arguments)
             case ReasoningDelta(text=text, choice=choice):
                 self.reasoning[choice].append(text)
             case RefusalDelta(text=text, choice=choice):
@@ -77,17 +96,26 @@ class Collected:
 
 
 def coalesce(events: Iterable[Event]) -> list[Event]:
-    """Neighbouring text of one choice joined, so that what one engine step or a slow client piled up is one chunk."""
+    """Neighbouring text of one choice, or arguments of one call, joined.
+
+    What one engine step or a slow client piled up is then one chunk.
+    """
     joined: list[Event] = []
     for event in events:
         last = joined[-1] if joined else None
         if isinstance(event, TextDelta) and isinstance(last, TextDelta) and last.choice == event.choice:
-            joined[-1] = TextDelta(last.text + event.text, event.choice)
+            joined[-1] = TextDelta(last.text + event.text, event.choice, (), last.logprobs + event.logprobs)
         elif isinstance(event, ReasoningDelta) and isinstance(last, ReasoningDelta) and last.choice == event.choice:
             joined[-1] = ReasoningDelta(last.text + event.text, event.choice)
+        elif isinstance(event, ToolCallDelta) and isinstance(last, ToolCallDelta) and _same_call(event, last):
+            joined[-1] = ToolCallDelta(event.index, last.arguments + event.arguments, event.choice)
         else:
             joined.append(event)
     return joined
+
+
+def _same_call(one: ToolCallDelta, other: ToolCallDelta) -> bool:
+    return (one.choice, one.index) == (other.choice, other.index)
 
 
 def usage(counts: Usage) -> dict[str, Any]:

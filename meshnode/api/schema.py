@@ -1,7 +1,7 @@
 """What chat and completions have in common: the fields that steer sampling, stopping and streaming. Pure.
 
-Sources: OpenAI's API reference for chat completions and completions; llama.cpp's server for ``min_p``, ``top_k``,
-``repeat_penalty``, ``repeat_last_n``, ``cache_prompt``, ``ignore_eos``; vLLM for ``min_tokens`` and ``stop_token_ids``.
+Sources: OpenAI's API reference for chat completions and completions; llama.cpp's server for the samplers it adds
+(``min_p`` to ``mirostat``), ``cache_prompt``, ``ignore_eos``; vLLM for ``min_tokens`` and ``stop_token_ids``.
 Ranges are OpenAI's where it has the field.
 """
 
@@ -12,7 +12,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from meshnode.api.fields import Refusal, integer, invalid, never, number, only, text, without_effect
+from meshnode.api.constraint_schema import ConstraintFields
+from meshnode.api.fields import Refusal, integer, invalid, never, number, only, text
 from meshnode.domain import CallerId, GenerationRequest, ModelId, RequestId, Sampling, Stopping
 from meshnode.errors import InvalidField
 
@@ -45,15 +46,16 @@ TokenIds = Annotated[
 
 
 Verbosity = Literal["low", "medium", "high"]
-_AS_SENT: Final = (
-    "temperature",
-    "top_p",
-    "min_p",
-    "repeat_penalty",
-    "repeat_last_n",
-    "frequency_penalty",
-    "presence_penalty",
-)
+Strings = Annotated[
+    list[Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_STOP_CHARACTERS)]],
+    msgspec.Meta(
+        max_length=MAX_STOPS,
+        description=f"an array of at most {MAX_STOPS} strings, each of 1 to {MAX_STOP_CHARACTERS} characters",
+    ),
+]
+_NOT_AS_SENT: Final = frozenset({"top_k", "seed", "logit_bias", "dry_sequence_breakers", "bad_words"})
+_AS_SENT: Final = tuple(name for name in Sampling.__struct_fields__ if name not in _NOT_AS_SENT)
+"""Sampling fields that the domain takes as the client sent them."""
 
 
 class StreamOptions(msgspec.Struct, kw_only=True):
@@ -63,7 +65,7 @@ class StreamOptions(msgspec.Struct, kw_only=True):
     include_obfuscation: bool | None = None
 
 
-class CommonFields(msgspec.Struct, kw_only=True):
+class CommonFields(ConstraintFields, kw_only=True):
     """Fields of both dialects that are honoured, then those that are accepted because they change no answer."""
 
     model: Annotated[str, text(256)] | None = None
@@ -72,12 +74,26 @@ class CommonFields(msgspec.Struct, kw_only=True):
     top_p: Annotated[float, number(0, 1)] | None = None
     top_k: Annotated[int, integer(-1, _COUNT)] | None = None
     min_p: Annotated[float, number(0, 1)] | None = None
+    typical_p: Annotated[float, number(0, 1)] | None = None
+    top_n_sigma: Annotated[float, number(-1, 1000)] | None = None
+    xtc_probability: Annotated[float, number(0, 1)] | None = None
+    xtc_threshold: Annotated[float, number(0, 1)] | None = None
+    dry_multiplier: Annotated[float, number(0, 100)] | None = None
+    dry_base: Annotated[float, number(1, 100)] | None = None
+    dry_allowed_length: Annotated[int, integer(0, _COUNT)] | None = None
+    dry_penalty_last_n: Annotated[int, integer(-1, _COUNT)] | None = None
+    dry_sequence_breakers: Strings | None = None
+    bad_words: Strings | None = None
+    mirostat: Annotated[int, integer(0, 2)] | None = None
+    mirostat_tau: Annotated[float, number(0, 1000)] | None = None
+    mirostat_eta: Annotated[float, number(0, 1000)] | None = None
     repeat_penalty: Annotated[float, number(0.01, 10)] | None = None
     repeat_last_n: Annotated[int, integer(-1, _COUNT)] | None = None
     frequency_penalty: Annotated[float, number(-2, 2)] | None = None
     presence_penalty: Annotated[float, number(-2, 2)] | None = None
     logit_bias: Biases | None = None
     seed: Annotated[int, integer(-(2**63), 2**63 - 1)] | None = None
+    n: Annotated[int, integer(1, 128)] | None = None
     stop: Stop | None = None
     stop_token_ids: TokenIds | None = None
     min_tokens: Annotated[int, integer(0, _COUNT)] | None = None
@@ -96,28 +112,8 @@ class CommonFields(msgspec.Struct, kw_only=True):
 
 
 COMMON_REFUSALS: Final[Mapping[str, Refusal]] = {
-    "n": only(1),
     "store": only(False),
     "lora": only([]),
-    "grammar": only(""),
-    "json_schema": only({}),
-    "bad_words": only([]),
-    "guided_choice": never(),
-    "guided_regex": never(),
-    "guided_json": never(),
-    "guided_grammar": never(),
-    "typical_p": only(1),
-    "top_n_sigma": only(-1),
-    "xtc_probability": only(0),
-    "xtc_threshold": without_effect(),
-    "dry_multiplier": only(0),
-    "dry_base": without_effect(),
-    "dry_allowed_length": without_effect(),
-    "dry_penalty_last_n": without_effect(),
-    "dry_sequence_breakers": without_effect(),
-    "mirostat": only(0),
-    "mirostat_tau": without_effect(),
-    "mirostat_eta": without_effect(),
     "models": only([]),
     "fallback_models": only([]),
     "provider": only({}),
@@ -153,6 +149,7 @@ def common(fields: CommonFields, asker: Asker) -> dict[str, Any]:
         "id": asker.id,
         "caller": asker.caller,
         "model": ModelId(fields.model or ""),
+        "choices": fields.n or 1,
         "sampling": sampling(fields),
         "stopping": stopping(fields, fields.max_tokens),
         "cache_prompt": fields.cache_prompt is not False,
@@ -174,6 +171,9 @@ def sampling(fields: CommonFields) -> Sampling:
         sent["top_k"] = max(fields.top_k, 0)
     if fields.seed is not None:
         sent["seed"] = fields.seed % 2**64
+    for name in ("dry_sequence_breakers", "bad_words"):
+        if (strings := getattr(fields, name)) is not None:
+            sent[name] = tuple(strings)
     return Sampling(**sent, logit_bias=_biases(fields.logit_bias or {}))
 
 

@@ -7,6 +7,7 @@ MeshnodeError; what does is a defect, and is turned into one by the loop.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from meshnode.domain import (
     AudioPart,
@@ -17,6 +18,8 @@ from meshnode.domain import (
     ToolMode,
 )
 from meshnode.engine.backend import Backend
+from meshnode.engine.bad_words import token_words
+from meshnode.engine.breakers import Vocabulary
 from meshnode.engine.choice import Choice
 from meshnode.engine.generation import Generation
 from meshnode.engine.pipe import Submit
@@ -38,6 +41,7 @@ class Admission:
         self._template = template
         self._entropy = entropy
         self._longest: int | None = None
+        self._vocabulary = Vocabulary(backend.info.n_vocab, partial(backend.piece, special=True), self._plain_tokens)
         info = backend.info
         self.limit = min(info.n_ctx, info.n_ctx_train) if info.n_ctx_train > 0 else info.n_ctx
         """Tokens that a prompt and its answer may have together."""
@@ -57,15 +61,29 @@ class Admission:
             credit=submit.credit,
             prefill=submit.prefill,
             service_class=request.service_class,
+            caller=request.caller,
+            shared=request.cache_prompt,
         )
         wanted = request.sampling.seed
         seed = (self._entropy() if wanted is None else wanted) & _SEED_MASK
+        bad_words = token_words(request.sampling.bad_words, self._plain_tokens)
 
         def make(index: int, sequence: TokenSequence) -> Choice:
-            sampler = Sampler(request.sampling, seed=seed, choice=index, prompt=tokens)
-            return Choice(index, sequence, sampler, self._backend.piece)
+            sampler = Sampler(
+                request.sampling,
+                seed=seed,
+                choice=index,
+                prompt=tokens,
+                bad_words=bad_words,
+                vocabulary=self._vocabulary,
+            )
+            return Choice(index, sequence, sampler, self._backend.piece, top_logprobs=request.top_logprobs)
 
         return Generation(submit.number, leader, make, count=request.choices, seed=seed, now=now)
+
+    def _plain_tokens(self, text: str) -> list[int]:
+        """Tokens of a text as it stands."""
+        return self._backend.tokenize(text, add_special=False, parse_special=False)
 
     def _tokens(self, request: GenerationRequest) -> list[int]:
         if isinstance(request.prompt, tuple):
@@ -134,7 +152,6 @@ def refuse_unsupported(request: GenerationRequest) -> None:
         "tools": bool(request.tools) and request.tool_choice.mode is not ToolMode.NONE,
         "tool_choice": request.tool_choice.mode is ToolMode.REQUIRED,
         "response_format": request.constraint is not None,
-        "logprobs": request.top_logprobs is not None,
         "suffix": request.suffix is not None,
         "echo": request.echo,
         "continuation": request.continuation is not None,

@@ -37,11 +37,22 @@ class Aborted(Exception):
 
 
 class Backend(Protocol):
-    """One model in memory with a KV cache for ``info.n_seq_max`` conversations. Not thread-safe."""
+    """One model in memory with a KV cache for ``info.n_seq_max`` conversations at a time. Not thread-safe."""
 
     @property
     def info(self) -> EngineInfo:
         """Shape and placement."""
+
+    @property
+    def ids(self) -> int:
+        """Sequence ids are ``0 .. ids-1``: one for each conversation, and some under which idle prefixes can stay."""
+
+    @property
+    def cuttable(self) -> bool:
+        """Whether a sequence can be cut at any token and share any part of another's cells (full attention).
+
+        A memory that keeps a running state or a window of the past cannot: it is taken as a whole or not at all.
+        """
 
     @property
     def chat_template(self) -> str | None:
@@ -74,10 +85,13 @@ class Backend(Protocol):
         """Output of row number ``row`` of the last batch, which asked for it."""
 
     def remove(self, seq: int, start: int = 0, end: int = -1) -> bool:
-        """Forget positions ``start <= p < end`` (-1: to the end) of a sequence; False if the model cannot cut there."""
+        """Forget positions ``start <= p < end`` (-1: to the end) of a sequence; False if the model cannot cut there.
 
-    def copy(self, source: int, target: int) -> None:
-        """Make ``target`` share all of ``source``'s cells."""
+        To forget all of it always succeeds.
+        """
+
+    def copy(self, source: int, target: int, start: int = 0, end: int = -1) -> None:
+        """Make ``target``, which has nothing there, share ``source``'s cells at ``start <= p < end`` (-1: all)."""
 
     def set_threads(self, decode: int, prefill: int) -> None:
         """From the next batch on: how many threads compute single tokens (``decode``) and prompts (``prefill``)."""

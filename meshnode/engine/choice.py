@@ -10,19 +10,31 @@ from collections.abc import Callable, Iterator, Sequence
 
 from meshnode.domain import FinishReason
 from meshnode.engine.backend import Logits
+from meshnode.engine.logprobs import logprobs
 from meshnode.engine.sampling import Sampler
 from meshnode.engine.sequence import Ending, TokenSequence
 from meshnode.engine.textstream import TextStream
-from meshnode.events import ChoiceFinished, Event, TextDelta
+from meshnode.events import ChoiceFinished, Event, TextDelta, TokenLogprob
 
 _SILENT = 16
 """Tokens without text (control tokens, parts of characters) after which the reader hears of them all the same."""
 
 
 class Choice:
-    """Answer number ``index``: its tokens, its sampler and its text; ``piece`` gives the bytes of a token."""
+    """Answer number ``index``: its tokens, its sampler and its text; ``piece`` gives the bytes of a token.
 
-    def __init__(self, index: int, sequence: TokenSequence, sampler: Sampler, piece: Callable[[int], bytes]) -> None:
+    ``top_logprobs`` is how many likely tokens are told of beside each one drawn; ``None`` tells of no probabilities.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        sequence: TokenSequence,
+        sampler: Sampler,
+        piece: Callable[[int], bytes],
+        *,
+        top_logprobs: int | None = None,
+    ) -> None:
         self.index = index
         self.sequence = sequence
         self.closed = False
@@ -31,11 +43,15 @@ class Choice:
         self._piece = piece
         self._text = TextStream(sequence.stopping.stop)
         self._unsaid: list[int] = []
+        self._top_logprobs = top_logprobs
+        self._logprobs: list[TokenLogprob] = []
 
     def draw(self, logits: Logits, banned: Sequence[int]) -> int:
         """The next token, which counts from now on towards the penalties."""
         token = self._sampler.draw(logits, self.sequence.output_length, banned=banned)
         self._sampler.accept(token)
+        if self._top_logprobs is not None:
+            self._logprobs.append(logprobs(logits, token, self._top_logprobs, self._piece))
         return token
 
     def take(self, token: int, ending: Ending | None) -> Iterator[Event]:
@@ -61,7 +77,8 @@ class Choice:
 
     def _say(self, text: str) -> TextDelta:
         tokens, self._unsaid = tuple(self._unsaid), []
-        return TextDelta(text, self.index, tokens)
+        said, self._logprobs = tuple(self._logprobs[: len(tokens)]), []
+        return TextDelta(text, self.index, tokens, said)
 
     def _finished(self, ending: Ending | None, stop: str | None) -> ChoiceFinished:
         self.closed = True

@@ -40,7 +40,7 @@ class _Cell:
     def __init__(self, token: int, before: _Cell | None, seq: int) -> None:
         self.token = token
         self.holders = {seq}
-        self.digest: int = _mix((before.digest if before else 0) * 31 + token + 1)
+        self.digest: int = _digest(before, token)
         self.answer: bytes | None = before.answer if before else None
         self.said: int = before.said + 1 if before else 0
 
@@ -49,7 +49,8 @@ class FakeBackend:
     """A :class:`meshnode.engine.backend.Backend`.
 
     ``script`` forces answers: it is asked at the first token of a sequence whose output is wanted, the end of its
-    prompt. ``before_decode`` is called with each batch and may raise, or take virtual time.
+    prompt. ``before_decode`` is called with each batch and may raise, or take virtual time. ``ids`` 0 gives as many
+    spare sequence ids as there are conversations.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class FakeBackend:
         n_seq_max: int = 16,
         *,
         n_batch: int = 2048,
+        ids: int = 0,
         script: Script | None = None,
         template: str | None = None,
         before_decode: Callable[[Sequence[Row]], None] | None = None,
@@ -76,7 +78,8 @@ class FakeBackend:
         self._cuttable = cuttable
         self._n_ctx = n_ctx
         self._n_seq_max = n_seq_max
-        self._sequences: dict[int, list[_Cell]] = {}
+        self._ids = max(n_seq_max, ids or 2 * n_seq_max) if cuttable else n_seq_max
+        self._sequences: dict[int, list[_Cell | None]] = {}
         self._answers: dict[int, bytes] = {}
         self._outputs: dict[int, _Cell] = {}
         self._should_abort: Callable[[], bool] | None = None
@@ -103,6 +106,16 @@ class FakeBackend:
             has_template=self._template is not None,
             template_sha256="",
         )
+
+    @property
+    def ids(self) -> int:
+        """As many as were asked for."""
+        return self._ids
+
+    @property
+    def cuttable(self) -> bool:
+        """As it was made."""
+        return self._cuttable
 
     @property
     def chat_template(self) -> str | None:
@@ -161,22 +174,35 @@ class FakeBackend:
         return _chosen(cell.digest)
 
     def remove(self, seq: int, start: int = 0, end: int = -1) -> bool:
-        """Forget positions; only a tail or everything can be cut here."""
+        """Forget positions; those in the middle leave a hole, which must be filled before the sequence goes on."""
         cells = self._sequences.get(seq, [])
-        if start < len(cells) and ((start > 0 and not self._cuttable) or 0 <= end < len(cells)):
+        end = len(cells) if end < 0 else min(end, len(cells))
+        if start < end and not self._cuttable and (start > 0 or end < len(cells)):
             return False
-        for cell in cells[start:]:
-            cell.holders.discard(seq)
-            self.cells_used -= not cell.holders
-        self._sequences[seq] = cells[:start]
+        for place in range(start, end):
+            cell, cells[place] = cells[place], None
+            if cell is not None:
+                cell.holders.discard(seq)
+                self.cells_used -= not cell.holders
+        while cells and cells[-1] is None:
+            cells.pop()
         return True
 
-    def copy(self, source: int, target: int) -> None:
-        """Share all cells of ``source``."""
-        self.remove(target)
-        self._sequences[target] = list(self._sequences.get(source, []))
-        for cell in self._sequences[target]:
+    def copy(self, source: int, target: int, start: int = 0, end: int = -1) -> None:
+        """Share cells. Raises ValueError where ``target`` has its own, or would become another text."""
+        cells = self._sequences.setdefault(target, [])
+        taken = self._sequences.get(source, [])[start : None if end < 0 else end]
+        if not self._cuttable and (start > 0 or len(taken) < len(self._sequences.get(source, []))):
+            raise ValueError("this memory shares a sequence as a whole only")
+        cells += [None] * (start + len(taken) - len(cells))
+        for place, cell in enumerate(taken, start):
+            if cell is None or cells[place] is not None:
+                raise ValueError(f"position {place} cannot be shared from {source} to {target}")
+            cells[place] = cell
             cell.holders.add(target)
+        after = start + len(taken)
+        if taken and after < len(cells) and not _follows(taken[-1], cells[after]):
+            raise ValueError("the tokens shared are not those that were there")
 
     def set_threads(self, decode: int, prefill: int) -> None:
         """Keep the numbers; they change nothing here."""
@@ -195,27 +221,35 @@ class FakeBackend:
     def _check(self, rows: Sequence[Row]) -> None:
         if not 0 < len(rows) <= self.n_batch:
             raise ValueError(f"a batch of {len(rows)} rows; 1 to {self.n_batch} are possible")
-        if not all(0 <= row.seq < self._n_seq_max and 0 <= row.token < VOCABULARY for row in rows):
+        if not all(0 <= row.seq < self._ids and 0 <= row.token < VOCABULARY for row in rows):
             raise ValueError("a batch names a token or a sequence that does not exist")
 
     def _append(self, index: int, row: Row) -> None:
         cells = self._sequences.setdefault(row.seq, [])
-        if row.pos != len(cells):
+        if row.pos != len(cells) or None in cells[-1:]:
             raise ValueError(f"row {index} does not continue its sequence")
         cell = _Cell(row.token, cells[-1] if cells else None, row.seq)
         cells.append(cell)
         self.cells_used += 1
         if cell.answer is None and self._script is not None:
-            self._find_answer(cell, cells, row.logits)
+            self._find_answer(cell, cells, wanted=row.logits)
         if row.logits:
             self._outputs[index] = cell
 
-    def _find_answer(self, cell: _Cell, cells: list[_Cell], wanted: bool) -> None:
+    def _find_answer(self, cell: _Cell, cells: list[_Cell | None], *, wanted: bool) -> None:
         """An answer begins where output is first wanted, and again there when the sequence is recomputed."""
         if wanted and self._script is not None and cell.digest not in self._answers:
-            self._answers[cell.digest] = self._script([c.token for c in cells])
+            self._answers[cell.digest] = self._script([c.token for c in cells if c is not None])
         if cell.digest in self._answers:
             cell.answer, cell.said = self._answers[cell.digest], 0
+
+
+def _digest(before: _Cell | None, token: int) -> int:
+    return _mix((before.digest if before else 0) * 31 + token + 1)
+
+
+def _follows(before: _Cell | None, cell: _Cell | None) -> bool:
+    return cell is None or cell.digest == _digest(before, cell.token)
 
 
 def _mix(z: int) -> int:

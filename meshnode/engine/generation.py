@@ -76,7 +76,7 @@ class Generation:
         """It has a slot; nothing is said when it comes back from pre-emption."""
         if not self.started:
             self._admitted = now
-            yield Started(self.leader.prompt_length, 0, self._seed)
+            yield Started(self.leader.prompt_length, self.leader.cached, self._seed)
 
     def prefill(self, sequence: TokenSequence, start: int, done: int) -> Iterator[Event]:
         """Positions ``start`` up to ``done`` were computed; said of prompts longer than one chunk."""
@@ -105,7 +105,8 @@ class Generation:
 
     def _usage(self) -> Usage:
         completed = sum(choice.sequence.output_length for choice in self.choices)
-        return Usage(prompt_tokens=self.leader.prompt_length, completion_tokens=completed)
+        prompt, cached = self.leader.prompt_length, self.leader.cached
+        return Usage(prompt_tokens=prompt, completion_tokens=completed, cached_tokens=cached)
 
     def _timings(self, now: float) -> Timings:
         admitted = now if self._admitted is None else self._admitted

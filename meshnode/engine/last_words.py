@@ -19,6 +19,8 @@ _KNOWN = re.compile(
     r"Out of memory|  engine defect: \w+ at |Segmentation|  File \"[^\"]*\", line \d+ in \w+$)|.*: GGML_ASSERT\("
 )
 _DUMP = re.compile(r"(Current thread |Thread 0x|  File \"|Extension modules: |Stack \(most recent|<no Python frame>)")
+_BUILT_AT = re.compile(r"^(?:/[^/\s:]+)+/(?=[^/\s:]+\.(?:c|cc|cpp|cu|h|hpp|m|metal):\d+: )")
+"""Where the library was built, which names its builder and helps nobody."""
 _NOISE = re.compile(r"^(\.+|\s*)$")
 
 
@@ -53,7 +55,8 @@ class LastWords:
         return tuple(self._lines)
 
     def _keep(self, line: bytes) -> str:
-        text = "".join(c if c.isprintable() else " " for c in line.decode("utf-8", "replace"))[:LINE_LENGTH].rstrip()
+        text = "".join(c if c.isprintable() else " " for c in line.decode("utf-8", "replace")).rstrip()
+        text = _BUILT_AT.sub("", text[: LINE_LENGTH * 4], count=1)[:LINE_LENGTH]
         if _NOISE.match(text) or (self.guarded and not _KNOWN.match(text)):
             return ""
         self._lines.append(text)

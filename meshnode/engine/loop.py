@@ -18,6 +18,7 @@ from meshnode.engine.budget import StepBudget
 from meshnode.engine.choice import Choice
 from meshnode.engine.generation import Generation
 from meshnode.engine.pipe import Cancel, Gauge, Grant, Step, Submit
+from meshnode.engine.prefix import Cut, Share
 from meshnode.engine.scheduler import Chunk, QueueFullError, Scheduler
 from meshnode.engine.sequence import Ending, TokenSequence
 from meshnode.engine.templates import ChatTemplate
@@ -57,7 +58,7 @@ def _unwatched(_rows: int, _seconds: float) -> None:
 
 
 class Loop:
-    """Requests in, steps out, over one backend.
+    """Requests in, steps out, over one backend, whose cache is its own: what is there is forgotten.
 
     ``clock`` is monotonic seconds, ``entropy`` gives 64 bits for requests without a seed, ``now`` is the wall clock
     that templates may show. ``step_tokens`` bounds the rows of a step. ``complain`` hears of defects: where, never
@@ -80,11 +81,19 @@ class Loop:
         info = backend.info
         template = ChatTemplate(backend.chat_template, bos=backend.bos_text, eos=backend.eos_text, now=now)
         self._backend = backend
+        for seq in range(backend.ids):
+            backend.remove(seq)
         self._clock = clock
         self._complain = complain
         self._paced = paced
         self._admission = Admission(backend, template, entropy=entropy)
-        self._scheduler = Scheduler(slots=info.n_seq_max, cells=info.n_ctx, queue_limit=queue_limit)
+        self._scheduler = Scheduler(
+            slots=info.n_seq_max,
+            cells=info.n_ctx,
+            ids=backend.ids,
+            sharing=backend.cuttable,
+            queue_limit=queue_limit,
+        )
         self._budget = StepBudget(max(step_tokens, info.n_seq_max + 1), prefill_tps=prefill_tps)
         self._generations: dict[int, Generation] = {}
         self._choices: dict[TokenSequence, Choice] = {}
@@ -153,18 +162,18 @@ class Loop:
             waiting=len(scheduler.waiting),
             kv_used=scheduler.used,
             kv_total=scheduler.cells,
+            kv_idle=scheduler.idle,
         )
 
     def step(self) -> Step | None:
         """One engine step, or only the events there are to report; ``None`` when there was nothing to do or say."""
         began = self._clock()
         plan = self._scheduler.plan(lambda decoding: self._budget.tokens(decoding=decoding), began)
-        for slot in plan.freed:
-            self._backend.remove(slot)
+        self._operate(plan.operations)
         for sequence in plan.admitted:
-            self._say(sequence.number, self._generations[sequence.number].admit(began))
+            self._say_admitted(sequence, began)
         work = self._run(plan.chunks) if plan.chunks else _NOTHING
-        if self._queue_changed or plan.admitted or plan.freed:
+        if self._queue_changed or plan.admitted or plan.requeued:
             self._announce_queue()
         if not (self._events or plan.chunks):
             return None
@@ -176,6 +185,21 @@ class Loop:
             decoded=work.decoded,
             prefilled=work.prefilled,
         )
+
+    def _operate(self, operations: Iterable[Cut | Share]) -> None:
+        """Make the backend's cache what the scheduler counts with."""
+        for it in operations:
+            if isinstance(it, Cut):
+                self._backend.remove(*it)
+            else:
+                self._backend.copy(*it)
+
+    def _say_admitted(self, sequence: TokenSequence, now: float) -> None:
+        generation = self._generations[sequence.number]
+        self._say(sequence.number, generation.admit(now))
+        if sequence.cached and sequence.fresh == 0:
+            # who pays must hear how far the prompt is before paying for the rest
+            self._say(sequence.number, generation.prefill(sequence, 0, sequence.computed))
 
     def _run(self, chunks: tuple[Chunk, ...]) -> _Work:
         """Compute and commit."""
@@ -285,7 +309,7 @@ class Loop:
         return done
 
     def _fail(self, generation: Generation, error: Exception) -> None:
-        self._release(generation)
+        self._release(generation, keep=False)
         self._refuse(generation.number, error)
 
     def _refuse(self, number: int, error: Exception) -> None:
@@ -298,18 +322,16 @@ class Loop:
 
     # --- book-keeping -------------------------------------------------------------------------
 
-    def _release(self, generation: Generation) -> None:
-        """Forget a request and all its answers."""
+    def _release(self, generation: Generation, *, keep: bool = True) -> None:
+        """Forget a request and all its answers; what was computed for them may serve the next one if ``keep``."""
         for choice in generation.choices:
-            self._drop(choice)
+            self._drop(choice, keep=keep)
         self._generations.pop(generation.number, None)
 
-    def _drop(self, choice: Choice) -> None:
+    def _drop(self, choice: Choice, *, keep: bool = True) -> None:
         """Forget one answer; the last one takes its request along."""
         sequence = choice.sequence
-        slot = self._scheduler.release(sequence)
-        if slot is not None:
-            self._backend.remove(slot)
+        self._operate(self._scheduler.release(sequence, keep=keep))
         self._choices.pop(sequence, None)
         generation = self._generations.get(sequence.number)
         if generation is not None and generation.closed:

@@ -150,12 +150,13 @@ class LoadFailed(Tagged, frozen=True):
 
 
 class Gauge(Record, frozen=True):
-    """The scheduler's state after a step, for metrics and admission."""
+    """The scheduler's state after a step, for metrics and admission; ``kv_idle`` cells are what ended requests left."""
 
     running: int = 0
     waiting: int = 0
     kv_used: int = 0
     kv_total: int = 0
+    kv_idle: int = 0
 
 
 class Step(Tagged, frozen=True):

@@ -145,9 +145,12 @@ def worker_command(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", WORKER, *arguments)
 
 
-def worker_spawner(environ: Mapping[str, str], *, fake: bool = False) -> Spawn:
-    """A :data:`Spawn` of real workers; ``fake`` gives those on the deterministic backend, without a model."""
-    options = ("--fake",) if fake else ()
+def worker_spawner(environ: Mapping[str, str], sandbox: bool = True, *, fake: bool = False) -> Spawn:
+    """A :data:`Spawn` of real workers; ``fake`` gives those on the deterministic backend, without a model.
+
+    Without ``sandbox`` they keep the rights of this process (see :mod:`meshnode.engine.confine`).
+    """
+    options = (("--fake",) if fake else ()) + (() if sandbox else ("--no-sandbox",))
     scrubbed = worker_environment(environ)
 
     def spawn(theirs: socket.socket) -> Process:

@@ -1,269 +1,187 @@
-"""Chooses the next token from a row of logits. Pure: the same arguments give the same token, in any batch.
+"""Chooses the next token from a row of logits. The same arguments give the same token, in any batch.
 
-The order is llama.cpp's (``common_sampler_init``): logit bias, penalties, then top-k, top-p, min-p, temperature.
-What acts on the whole row stands in ``Sampler._adjusted`` (DRY and top-n-sigma belong there too), what
-narrows the candidates in ``Sampler._filters``, in order (typical after top-k, XTC before temperature). The last step is
-our own: the Gumbel-max trick (Gumbel 1954; Maddison, Tarlow and Minka 2014), which draws from the softmax by taking the
-largest of logit plus noise. The noise is a function of (seed, choice, output position, token id) and nothing else, so
-that a seed repeats whatever the batch, an answer can be continued elsewhere, and a drawn token can be checked.
+The order is llama.cpp's (``common_sampler_init``): constraint, logit bias, penalties, DRY, then the filters of
+:mod:`meshnode.engine.filters`: top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature. Mirostat takes the place of
+the filters; llama.cpp then leaves out the penalties and DRY too, which here act where a caller asks for them. The last
+step is our own: the Gumbel-max trick (Gumbel 1954; Maddison, Tarlow and Minka 2014), which draws from the softmax by
+taking the largest of logit plus noise. The noise is a function of (seed, choice, output position, token id) and nothing
+else, so that a seed repeats whatever the batch, an answer can be continued elsewhere, and a drawn token can be checked.
+That holds up to the numbers the model gives: in a batch of another shape, or on another device, logits differ in their
+last digits, and where two scores are nearer than that, the other token may win.
+
+What a choice knows of its past, the tokens so far, it reads from the prompt where it goes on elsewhere. All but
+mirostat's ``mu``: it is the sum of surprises whose logits are gone, and begins anew, so that from there on the tokens
+are drawn with the same noise, but may be others.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meshnode.domain import Sampling
 from meshnode.engine.backend import Logits
+from meshnode.engine.bad_words import BadWords, TokenWords
+from meshnode.engine.breakers import NO_BREAKERS, Vocabulary
+from meshnode.engine.dry import Dry, acts
+from meshnode.engine.filters import Candidates, Chain, tamed
+from meshnode.engine.mirostat import Mirostat, surprise
+from meshnode.engine.noise import XTC_LANE, noise, uniform
+from meshnode.engine.penalties import Bias, Penalties
 from meshnode.errors import InvalidField, ModelFailed
 
-_MASK = (1 << 64) - 1
-_GAMMA = 0x9E3779B97F4A7C15
-"""SplitMix64's increment: 2**64 divided by the golden ratio, made odd."""
-_COLDEST = 1e-30
-"""Temperatures under this act like it: dividing by less would overflow."""
-
-
-class Candidates(NamedTuple):
-    """Tokens still possible and their logits; best first, equal logits by id."""
-
-    tokens: NDArray[np.int64]
-    logits: NDArray[np.float64]
-
-
-# --- noise ------------------------------------------------------------------------------------
-
-
-def _mix(z: int) -> int:
-    """SplitMix64's finaliser (Steele, Lea and Flood 2014; constants: Stafford's Mix13) of a 64-bit number."""
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-    return z ^ (z >> 31)
-
-
-def _mix_all(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """:func:`_mix` of each number; uint64 arithmetic wraps."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def noise(seed: int, choice: int, position: int, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Standard Gumbel noise for each token id.
-
-    The bits are nested SplitMix64 streams: output number ``choice`` of the stream begun at the mixed seed begins
-    a stream, whose output number ``position`` begins another, whose output number ``token`` gives, in its upper
-    52 bits, the middle of one of 2**52 equal parts of (0, 1); both logarithms are therefore finite.
-    """
-    stream = _mix(seed & _MASK)
-    for index in (choice, position):
-        stream = _mix((stream + (index + 1) * _GAMMA) & _MASK)
-    bits = _mix_all(np.uint64(stream) + (tokens.astype(np.uint64) + np.uint64(1)) * np.uint64(_GAMMA))
-    uniform = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-    gumbel: NDArray[np.float64] = -np.log(-np.log(uniform))
-    return gumbel
-
-
-# --- which candidates -------------------------------------------------------------------------
-
-
-def best(row: Logits, k: int) -> Candidates:
-    """The ``k`` largest logits; at the border lower ids go first. Exact, and cheap where ``k`` is small."""
-    tokens = np.flatnonzero(row >= _reached(row, k)) if k < row.size else np.arange(row.size)
-    logits = row[tokens].astype(np.float64)
-    order = np.argsort(-logits, kind="stable")[:k]
-    return Candidates(tokens[order], logits[order])
-
-
-def _reached(row: Logits, k: int) -> np.float32:
-    """A number that at least ``k`` logits reach, seldom many more.
-
-    The row is dealt into lanes. The k-th largest of the lanes' maxima will do, for each of ``k`` lanes has a logit that
-    reaches it; a maximum over lanes runs at memory speed, selecting among the whole row does not.
-    """
-    lanes = max(256, 16 * k)
-    depth = row.size // lanes
-    tops = row[: depth * lanes].reshape(depth, lanes).max(axis=0) if depth > 1 else row
-    limit: np.float32 = np.partition(tops, tops.size - k)[tops.size - k]
-    return limit
-
-
-def top_p(candidates: Candidates, p: float, total: float | None = None) -> Candidates:
-    """The fewest candidates that hold ``p`` of the mass (``total``; default that of all given), at least one."""
-    mass = np.cumsum(np.exp(candidates.logits - candidates.logits[0]))
-    enough = int(np.searchsorted(mass, p * (mass[-1] if total is None else total))) + 1
-    return Candidates(candidates.tokens[:enough], candidates.logits[:enough])
-
-
-def min_p(candidates: Candidates, log_p: float) -> Candidates:
-    """Those at least ``exp(log_p)`` times as probable as the first, which always stays."""
-    enough = max(1, int(np.count_nonzero(candidates.logits >= candidates.logits[0] + log_p)))
-    return Candidates(candidates.tokens[:enough], candidates.logits[:enough])
-
-
-def temperature(candidates: Candidates, degrees: float) -> Candidates:
-    """Divide the distances to the best logit by the temperature (the same distribution as dividing the logits)."""
-    return Candidates(candidates.tokens, (candidates.logits - candidates.logits.max()) / degrees)
-
-
-def _nucleus(row: Logits, p: float) -> Candidates:
-    """:func:`top_p` of the whole row, without sorting all of it where a few hold the mass."""
-    peak = float(row.max())
-    total = float(np.exp(row.astype(np.float64) - peak).sum())
-    k = min(256, row.size)
-    while True:
-        found = best(row, k)
-        if k >= row.size or np.exp(found.logits - peak).sum() >= p * total:
-            return top_p(found, p, total)
-        k = min(8 * k, row.size)
-
-
-def _near(row: Logits, log_p: float) -> Candidates:
-    """At least what :func:`min_p` leaves of the whole row; it decides about the last digit."""
-    peak = row.max()
-    below = np.nextafter(peak + np.float32(min(0.0, log_p)), np.float32(-np.inf))
-    return best(row, int(np.count_nonzero(row >= below)))
-
-
-def _everything(row: Logits) -> Candidates:
-    """All tokens, in no order but their ids': no filter follows that asks for one."""
-    return Candidates(np.arange(row.size), row.astype(np.float64))
-
-
-def _first_filter(sampling: Sampling) -> Callable[[Logits], Candidates]:
-    """The first filter that is on; it takes the whole row, so it is the one whose cost counts."""
-    if sampling.top_k > 0:
-        return lambda row: best(row, sampling.top_k)
-    if sampling.top_p < 1:
-        return lambda row: _nucleus(row, sampling.top_p)
-    if sampling.min_p > 0:
-        return lambda row: _near(row, math.log(sampling.min_p))
-    return _everything
-
-
-def _later_filters(sampling: Sampling) -> Iterable[Callable[[Candidates], Candidates]]:
-    """The filters that are on, in llama.cpp's order; repeating the first one would change nothing but the time."""
-    if sampling.top_p < 1 and sampling.top_k > 0:
-        yield lambda found: top_p(found, sampling.top_p)
-    if sampling.min_p > 0:
-        yield lambda found: min_p(found, math.log(sampling.min_p))
-    yield lambda found: temperature(found, max(sampling.temperature, _COLDEST))
-
-
-# --- one choice -------------------------------------------------------------------------------
+Mask = NDArray[np.bool_]
+"""Shape ``(n_vocab,)``: which tokens a constraint allows."""
 
 
 class Sampler:
-    """Draws the tokens of one choice. ``prompt`` counts for the penalties, as in llama.cpp.
+    """Draws the tokens of one choice. ``prompt`` counts for the penalties, as in llama.cpp, and for ``bad_words``.
 
-    A temperature of 0 or less takes the most probable token, the lowest id among equals.
+    A temperature of 0 or less takes the most probable token the filters left, the lowest id among equals.
+    ``bad_words`` are the token sequences of the sampling's own (:func:`meshnode.engine.bad_words.token_words`).
+    ``vocabulary`` is asked for DRY's sequence breakers if DRY is on; without one there are none. Raises InvalidField
+    for a field that is no number, or out of mirostat's range.
     """
 
-    def __init__(self, sampling: Sampling, *, seed: int, choice: int, prompt: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        *,
+        seed: int,
+        choice: int,
+        prompt: Sequence[int] = (),
+        bad_words: TokenWords = (),
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        _refuse_nan(sampling)
         self._sampling = sampling
         self._seed = seed
         self._choice = choice
         self._greedy = sampling.temperature <= 0
-        self._first = _first_filter(sampling)
-        self._filters = tuple(_later_filters(sampling))
-        self._bias = dict(sampling.logit_bias)
-        self._last_n = sampling.repeat_last_n if _penalises(sampling) else 0
-        self._recent: deque[int] = deque()
-        self._counts: Counter[int] = Counter()
+        self._bias = Bias(sampling.logit_bias)
+        self._penalties = Penalties(sampling, prompt)
+        self._dry: Dry | None = None
+        if acts(sampling):
+            known = vocabulary.breakers(sampling.dry_sequence_breakers) if vocabulary else NO_BREAKERS
+            self._dry = Dry(sampling, known, prompt)
+        self._bad_words = BadWords(bad_words, prompt) if bad_words else None
+        self._mirostat = Mirostat(sampling) if sampling.mirostat else None
+        self._surprise = (-1, 0.0)
+        self._chain: Chain | None = None
         self._scratch: Logits = np.empty(0, dtype=np.float32)
-        for token in prompt if self._last_n < 0 else prompt[max(0, len(prompt) - self._last_n) :]:
-            self.accept(token)
 
-    def draw(self, logits: Logits, position: int, *, banned: Sequence[int] = ()) -> int:
+    def draw(self, logits: Logits, position: int, *, banned: Sequence[int] = (), allowed: Mask | None = None) -> int:
         """The token for output position ``position`` (from 0). Never changes ``logits``, shape (n_vocab,).
 
-        NaN counts as impossible. Raises ModelFailed when no token is possible, InvalidField when ``logit_bias`` names a
-        token the model does not have, or leaves none.
+        Tokens in ``banned``, and those that ``allowed`` (a constraint's) leaves out, are impossible; so is NaN. Raises
+        ModelFailed when the model gives no token, InvalidField when the caller's fields leave none, or ``logit_bias``
+        names a token the model does not have.
         """
-        row = self._adjusted(np.asarray(logits, dtype=np.float32), banned)
+        row = self._adjusted(np.asarray(logits, dtype=np.float32), banned, allowed)
         likeliest = int(row.argmax())
         if not math.isfinite(row[likeliest]):
-            row = self._mended(row, logits)
+            row = self._mended(row, logits, allowed)
             likeliest = int(row.argmax())
-        if self._greedy:
+        if self._chain is None:
+            self._chain = Chain(self._sampling, row.size)
+        if self._greedy and (self._mirostat or not self._chain.may_drop_the_best):
             return likeliest
-        found = self._first(row)
-        for narrow in self._filters:
-            found = narrow(found)
-        if found.tokens.size == 1:
-            return int(found.tokens[0])
-        scores = found.logits + noise(self._seed, self._choice, position, found.tokens)
-        return int(found.tokens[scores.argmax()])
+        if self._mirostat is not None:
+            found = self._mirostat.narrow(row)
+            token = self._pick(found, position)
+            self._surprise = (token, surprise(found, token))
+            return token
+        chance = partial(uniform, self._seed, self._choice, position, XTC_LANE)
+        return self._pick(self._chain.narrow(row, chance), position)
 
     def accept(self, token: int) -> None:
-        """Count a token that was put out towards the penalties."""
-        if self._last_n == 0:
-            return
-        self._counts[token] += 1
-        self._recent.append(token)
-        if 0 < self._last_n < len(self._recent):
-            oldest = self._recent.popleft()
-            self._counts[oldest] -= 1
-            if not self._counts[oldest]:
-                del self._counts[oldest]
+        """A token was put out: it counts from now on, and if it was the one drawn, mirostat learns from it."""
+        self._penalties.accept(token)
+        if self._dry is not None:
+            self._dry.accept(token)
+        if self._bad_words is not None:
+            self._bad_words.accept(token)
+        drawn, bits = self._surprise
+        if self._mirostat is not None and token == drawn:
+            self._mirostat.observe(bits)
+            self._surprise = (-1, 0.0)
 
-    def _adjusted(self, row: Logits, banned: Sequence[int]) -> Logits:
-        """The row after bias, penalties and bans; a copy if there are any, in a buffer that the next call reuses."""
-        if not (self._bias or self._counts or banned):
+    def _pick(self, found: Candidates, position: int) -> int:
+        """Gumbel-max; where there is no chance, the best."""
+        if found.tokens.size == 1:
+            return int(found.tokens[0])
+        if self._greedy:
+            return int(found.tokens[found.logits.argmax()])
+        scores = noise(self._seed, self._choice, position, found.tokens)
+        scores += found.logits
+        return int(found.tokens[scores.argmax()])
+
+    def _adjusted(self, row: Logits, banned: Sequence[int], allowed: Mask | None) -> Logits:
+        """The row after bias, penalties and bans; a copy if there are any, in a buffer that the next call reuses.
+
+        A constraint comes first in llama.cpp; here last of these, which is the same, as each of them looks at one token
+        alone, and leaves no way back for a token that is ruled out.
+        """
+        impossible = [*banned, *(self._bad_words.banned() if self._bad_words else ())]
+        if not (self._bias or self._penalties or self._dry or impossible or allowed is not None):
             return row
         if self._scratch.size != row.size:
             self._scratch = np.empty(row.size, dtype=np.float32)
         np.copyto(self._scratch, row)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if self._bias:
-                self._add_bias(self._scratch)
-            if self._counts:
-                self._penalise(self._scratch)
-        if banned:
-            self._scratch[list(banned)] = -np.inf
+                self._bias.add(self._scratch)
+            if self._penalties:
+                self._penalties.penalise(self._scratch)
+            if self._dry:
+                self._dry.penalise(self._scratch)
+        if allowed is not None:
+            np.minimum(self._scratch, _ceiling(allowed), out=self._scratch)
+        if impossible:
+            self._scratch[impossible] = -np.inf
         return self._scratch
 
-    def _add_bias(self, row: Logits) -> None:
-        for token, bias in self._bias.items():
-            if not 0 <= token < row.size:
-                raise InvalidField(
-                    f"logit_bias names token {token}, but the model has {row.size} tokens.",
-                    hint=f"Use token ids from 0 to {row.size - 1}.",
-                    param="logit_bias",
-                )
-            row[token] += np.float32(bias)
-
-    def _penalise(self, row: Logits) -> None:
-        """Repeat, frequency and presence penalties of what was seen lately.
-
-        A negative logit is multiplied by the repeat penalty where a positive one is divided, as llama.cpp does: to
-        divide both would make unlikely tokens likelier.
-        """
-        tokens = np.fromiter((token for token in self._counts if 0 <= token < row.size), dtype=np.int64)
-        counts = np.fromiter((self._counts[int(token)] for token in tokens), dtype=np.float64)
-        seen, how = row[tokens].astype(np.float64), self._sampling
-        seen = np.where(seen <= 0, seen * how.repeat_penalty, seen / how.repeat_penalty)
-        row[tokens] = seen - (counts * how.frequency_penalty + how.presence_penalty)
-
-    def _mended(self, row: Logits, logits: Logits) -> Logits:
-        """The row without what is not finite: NaN is impossible, and infinity is certain."""
-        certain = np.isposinf(row)
-        mended = np.where(certain, 0.0, -np.inf) if certain.any() else np.where(np.isnan(row), -np.inf, row)
+    def _mended(self, row: Logits, logits: Logits, allowed: Mask | None) -> Logits:
+        """The row without what is not finite. Raises what :meth:`draw` says when nothing is left."""
+        mended = tamed(row)
         if not np.isneginf(mended).all():
-            return mended.astype(np.float32)
-        if np.isfinite(logits).any():
-            raise InvalidField("logit_bias leaves no token that could follow.", param="logit_bias")
-        raise ModelFailed(
-            "The model gave no usable number for any token (all NaN or minus infinity).",
-            hint="The model file may be damaged, or the device computes wrongly; try another file, or --cpu.",
+            return mended
+        usable = np.isfinite(logits) | np.isposinf(logits)
+        if not usable.any():
+            raise ModelFailed(
+                "The model gave no usable number for any token (all NaN or minus infinity).",
+                hint="The model file may be damaged, or the device computes wrongly; try another file, or --cpu.",
+            )
+        if allowed is not None and not (usable & allowed).any():
+            raise InvalidField("the constraint leaves no token that could follow.", param="response_format")
+        raise InvalidField(
+            self._dead_end(allowed), param="bad_words" if self._bad_words and not self._bias else "logit_bias"
         )
 
+    def _dead_end(self, allowed: Mask | None) -> str:
+        """What rules every token out, in words."""
+        present = {
+            "logit_bias": bool(self._bias),
+            "bad_words": self._bad_words is not None,
+            "the penalties": bool(self._penalties),
+            "the constraint": allowed is not None,
+        }
+        names = [name for name, given in present.items() if given] or ["what is banned"]
+        return f"{' and '.join(names)} {'leaves' if len(names) == 1 else 'together leave'} no token that could follow."
 
-def _penalises(sampling: Sampling) -> bool:
-    """Whether any of the three penalties does anything."""
-    return sampling.repeat_penalty != 1 or sampling.frequency_penalty != 0 or sampling.presence_penalty != 0
+
+def _ceiling(allowed: Mask) -> Logits:
+    """Infinity where a token is allowed, minus infinity elsewhere; arithmetic is six times as fast as a choice."""
+    ceiling: Logits = (allowed.astype(np.float32) - np.float32(0.5)) * np.float32(np.inf)
+    return ceiling
+
+
+def _refuse_nan(sampling: Sampling) -> None:
+    for name in Sampling.__struct_fields__:
+        value = getattr(sampling, name)
+        if isinstance(value, float) and math.isnan(value):
+            raise InvalidField(f"{name} is not a number.", hint="Leave it out for its default.", param=name)

@@ -2,26 +2,34 @@
 
 Rules, in order of precedence:
 
-* Cells. One cache is shared by all sequences; the tokens known of all sequences with a slot never exceed it. When
-  decoding outgrows it, the youngest sequence of the lowest class gives its cells back and is recomputed later.
-* Slots. Waiting sequences get them in class order, then in order of arrival; nobody overtakes the head of the queue,
-  so that a long prompt is not starved by short ones. One that waits for its reader (no credit) may be overtaken.
+* Cells. One cache is shared by all sequences; what those with a slot know, shared tokens counted once, never exceeds
+  it. What earlier requests left behind goes first; when decoding outgrows the cache all the same, the youngest sequence
+  of the lowest class gives way. What it has computed stays behind it until the cells are needed.
+* Slots. Waiting sequences get them in class order; within a class the caller who was served least comes first, and its
+  requests in order of arrival. Nobody overtakes the head of the queue, so that a long prompt is not starved by short
+  ones, but for two who could not begin yet: one that waits for its reader (no credit), and one whose beginning is being
+  computed for another request of its caller, which it then shares.
 * A step. Each decoding sequence gets its token first; prompts share what is left of the budget: half of it goes to
   the first in order, the rest to the shortest, so that a short question never waits for a long prompt's end and a
   long prompt never stands still.
-* Credit. A sequence without credit, for its prompt or for its answer, computes nothing. When others wait for its slot
-  or cells and it has stood still for ``patience_s``, it gives them back as if pre-empted. So do others' sequences when
-  the owner waits. Nobody gets a slot only to recompute what was paid for: there must be something new to compute.
+* Giving way. When a higher class waits for slots or cells, lower ones give theirs back as soon as they have got
+  something done with them; to the owner, at once. So does a sequence without credit, for its prompt or for its answer,
+  once it has stood still for ``patience_s`` and others wait. Nobody gets a slot only to recompute what was paid for:
+  there must be something new to compute.
 """
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from meshnode.domain import ServiceClass
+from meshnode.engine.fairness import TokenCounters
+from meshnode.engine.prefix import Cut, Match, PrefixCache, Share, common
 from meshnode.engine.sequence import TokenSequence
+
+Operations = tuple[Cut | Share, ...]
+"""What must be done to the backend's cache, in this order and before the next batch."""
 
 
 class QueueFullError(Exception):
@@ -37,43 +45,59 @@ class Chunk(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """One step: slots ``freed`` (their cells must be forgotten first), sequences ``admitted``, and what to compute."""
+    """One step: what to do to the cache first, who was ``admitted`` or lost a slot, and what to compute."""
 
-    freed: tuple[int, ...] = ()
+    operations: Operations = ()
     admitted: tuple[TokenSequence, ...] = ()
+    requeued: tuple[TokenSequence, ...] = ()
     chunks: tuple[Chunk, ...] = ()
 
 
 _GROWTH = 16
 """Cells kept for each running sequence when another is admitted, so that it is not pre-empted right away."""
-
-
-def _rank(sequence: TokenSequence) -> tuple[int, int, int]:
-    """Order of service: class, then arrival (request numbers only grow)."""
-    return (sequence.service_class, sequence.number, sequence.choice)
+_PROGRESS = 32
+"""New tokens a sequence computes before it gives way to a higher class that is not the owner's: no slot is taken in
+vain, however fast requests of that class follow each other."""
+_WORTH = 32
+"""Tokens of a common beginning for which a sequence waits while another computes them."""
 
 
 class Scheduler:
-    """Slots ``0 .. slots-1`` over ``cells`` KV cells; at most ``queue_limit`` sequences wait.
+    """``slots`` sequences at a time over ``cells`` KV cells; at most ``queue_limit`` sequences wait.
 
-    Every sequence submitted must fit into ``cells`` alone, with all the tokens it may ever have.
+    Every sequence submitted must fit into ``cells`` alone, with all the tokens it may ever have. The model has ``ids``
+    sequence ids, at least ``slots``; those beyond hold what ended requests left behind. With ``sharing`` off nothing is
+    left behind or shared: for a memory that cannot be cut at any token.
     """
 
-    def __init__(self, *, slots: int, cells: int, queue_limit: int = 1024, patience_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        *,
+        slots: int,
+        cells: int,
+        ids: int = 0,
+        sharing: bool = True,
+        queue_limit: int = 1024,
+        patience_s: float = 2.0,
+    ) -> None:
         self.cells = cells
+        self._slots = slots
+        self._sharing = sharing
         self._room = cells
         self._patience_s = patience_s
         self._queue_limit = queue_limit
-        self._free = list(range(slots - 1, -1, -1))
+        self._cache = PrefixCache(max(slots, ids))
+        self._counters = TokenCounters()
         self._waiting: list[TokenSequence] = []
         self._running: dict[int, TokenSequence] = {}
+        self._operations: list[Cut | Share] = []
 
     # --- what there is ------------------------------------------------------------------------
 
     @property
     def waiting(self) -> tuple[TokenSequence, ...]:
         """Sequences without a slot, next one first."""
-        return tuple(self._waiting)
+        return tuple(sorted(self._waiting, key=self._rank))
 
     @property
     def running(self) -> tuple[TokenSequence, ...]:
@@ -82,99 +106,187 @@ class Scheduler:
 
     @property
     def used(self) -> int:
-        """Cells in use."""
-        return sum(sequence.computed for sequence in self._running.values())
+        """Cells that the sequences with a slot have filled."""
+        return self._cache.pinned + sum(s.computed - self._published(s) for s in self._running.values())
+
+    @property
+    def idle(self) -> int:
+        """Cells that hold only what earlier requests left behind."""
+        return self._cache.idle
 
     @property
     def runnable(self) -> bool:
         """Whether a plan made now would admit or compute something."""
-        return any(sequence.allowance > 0 for sequence in self._running.values()) or self._admissible() is not None
+        return any(s.allowance > 0 for s in self._running.values()) or self._admissible(self._head()) is not None
 
     # --- what others ask of it ----------------------------------------------------------------
 
     def submit(self, sequence: TokenSequence) -> None:
         """Queue a sequence. Raises QueueFullError, but never for a further answer to a request that is under way."""
-        if sequence.choice == 0 and len(self._waiting) >= self._queue_limit + len(self._free):
+        free = self._slots - len(self._running)
+        if sequence.choice == 0 and len(self._waiting) >= self._queue_limit + free:
             raise QueueFullError
-        insort(self._waiting, sequence, key=_rank)
+        self._waiting.append(sequence)
+        self._counters.arrive(sequence.caller)
 
-    def release(self, sequence: TokenSequence) -> int | None:
-        """Drop a sequence, finished or cancelled; gives the slot whose cells must be forgotten, if it had one."""
+    def release(self, sequence: TokenSequence, *, keep: bool = True) -> Operations:
+        """Drop a sequence, finished or cancelled; what it computed stays for others to share if ``keep``."""
+        before = len(self._operations)
         if sequence.slot is not None:
-            return self._vacate(sequence)
-        if sequence in self._waiting:
+            self._vacate(sequence, keep=keep)
+        elif sequence in self._waiting:
             self._waiting.remove(sequence)
-        return None
+        everybody = [*self._running.values(), *self._waiting]
+        if not sequence.shared and all(other.owner != sequence.owner for other in everybody):
+            self._operations += self._cache.forget_owner(sequence.owner)
+        done = tuple(self._operations[before:])
+        del self._operations[before:]
+        return done
 
     def tighten(self, tokens: int) -> bool:
         """The cache could not take ``tokens`` more, whatever was counted: plan with less until it is empty again.
 
-        False when only one sequence runs, which nothing can help.
+        False when only one sequence runs and nothing is left behind by others, which nothing can help.
         """
-        if len(self._running) < 2:
+        if len(self._running) < 2 and not self._cache.idle:
             return False
-        self._room = min(self._room, self.used + tokens - 1)
+        self._room = min(self._room, self.used + self._cache.idle + tokens - 1)
         return True
 
     def plan(self, budget: Callable[[int], int], now: float) -> Plan:
         """The next step; ``budget(n)`` is how many prompt tokens it may carry beside ``n`` decoding sequences."""
+        self._counters.settle(s.caller for s in (*self._running.values(), *self._waiting))
         self._watch_stalls(now)
-        freed: list[int] = []
-        while self._known() > self._room and len(self._running) > 1:
-            freed.append(self._requeue(max(self._running.values(), key=_rank)))
-        admitted = self._admit(now, freed)
+        self._publish()
+        requeued = self._make_do()
+        admitted = self._admit(now, requeued)
         ready = [s for s in self._running.values() if s.decoding and s.allowance > 0]
-        chunks = [Chunk(sequence, 1, True) for sequence in sorted(ready, key=_rank)]
-        return Plan(tuple(freed), tuple(admitted), (*chunks, *self._prefill(budget(len(ready)))))
+        chunks = [Chunk(sequence, 1, True) for sequence in sorted(ready, key=self._rank)]
+        chunks += self._prefill(budget(len(ready)))
+        for sequence, length, _ in chunks:
+            answer = length if sequence.decoding else 0
+            self._counters.charge(sequence.caller, prompt=length - answer, answer=answer)
+        operations, self._operations = tuple(self._operations), []
+        return Plan(operations, tuple(admitted), tuple(requeued), tuple(chunks))
 
-    # --- how ----------------------------------------------------------------------------------
+    # --- cells --------------------------------------------------------------------------------
 
-    def _known(self) -> int:
-        """Cells that the sequences with a slot need for all their tokens."""
-        return sum(len(sequence.tokens) for sequence in self._running.values())
+    def _published(self, sequence: TokenSequence) -> int:
+        """Tokens of a running sequence that others may share."""
+        assert sequence.slot is not None, "only a sequence with a slot has cells"
+        return self._cache.depth(sequence.slot)
+
+    def _private(self, sequences: Iterable[TokenSequence], growth: int = 0) -> int:
+        """Cells these need for all their tokens, without those others may share."""
+        return sum(len(s.tokens) - self._published(s) + growth for s in sequences)
+
+    def _publish(self) -> None:
+        """Let others share what was computed of prompts."""
+        for slot, sequence in self._running.items():
+            upto = min(sequence.computed, sequence.prompt_length)
+            if self._sharing and upto > self._cache.depth(slot):
+                self._operations += self._cache.extend(slot, sequence.tokens, upto)
+
+    def _make_do(self) -> list[TokenSequence]:
+        """See that what the running sequences know fits: give up what is idle, then take slots; who lost one."""
+        requeued = []
+        while (excess := self._private(self._running.values()) + self._cache.cells - self._room) > 0:
+            if self._cache.idle:
+                self._operations += self._cache.evict(excess)
+            elif len(self._running) > 1:
+                requeued.append(self._requeue(max(self._running.values(), key=_age)))
+            else:
+                break
+        return requeued
+
+    def _match(self, sequence: TokenSequence) -> Match:
+        """What of a sequence is in the cache; its newest token must be computed in any case."""
+        if not self._sharing:
+            return Match()
+        return self._cache.match(sequence.owner, sequence.tokens, len(sequence.tokens) - 1)
+
+    # --- slots --------------------------------------------------------------------------------
+
+    def _rank(self, sequence: TokenSequence) -> tuple[int, float, int, int]:
+        """Order of service: class, what the caller had, then arrival (request numbers only grow)."""
+        return (sequence.service_class, self._counters.of(sequence.caller), sequence.number, sequence.choice)
 
     def _head(self) -> TokenSequence | None:
-        """The next of the queue that could compute anything new."""
-        return next((sequence for sequence in self._waiting if sequence.fresh > 0), None)
+        """The next of the queue that could compute anything new now."""
+        queue = sorted((s for s in self._waiting if s.fresh > 0), key=self._rank)
+        return next((sequence for sequence in queue if not self._follows(sequence)), None)
+
+    def _follows(self, sequence: TokenSequence) -> bool:
+        """Whether a running sequence is about to compute what this one could share."""
+        if not self._sharing:
+            return False
+        most, owner = len(sequence.tokens) - 1, sequence.owner
+        for leader in self._running.values():
+            if leader.owner == owner and leader.computed < leader.prompt_length and leader.allowance > 0:
+                same = common(leader.tokens, sequence.tokens, min(most, leader.prompt_length))
+                if same - max(leader.computed, self._match(sequence).length) >= _WORTH:
+                    return True
+        return False
 
     def _fits(self, sequence: TokenSequence, beside: list[TokenSequence]) -> bool:
-        known = sum(len(other.tokens) + _GROWTH for other in beside)
-        return known + len(sequence.tokens) + 1 <= self._room or not beside
+        """Whether there are cells for it beside these, if all that is idle goes."""
+        if not beside:
+            return True
+        found = self._match(sequence)
+        if len(beside) == len(self._running):
+            pinned = self._cache.pinned + found.idle
+        else:
+            pinned = self._cache.pinned_by(s.slot for s in beside if s.slot is not None) + found.length
+        return pinned + self._private(beside, _GROWTH) + len(sequence.tokens) - found.length + 1 <= self._room
 
-    def _admissible(self) -> TokenSequence | None:
-        """The next sequence to get a slot, if there are a slot and cells for it."""
-        head = self._head() if self._free else None
-        return head if head is not None and self._fits(head, list(self._running.values())) else None
+    def _admissible(self, head: TokenSequence | None) -> TokenSequence | None:
+        """The head of the queue, if there are a slot and cells for it."""
+        if head is None or len(self._running) >= self._slots:
+            return None
+        return head if self._fits(head, list(self._running.values())) else None
 
-    def _admit(self, now: float, freed: list[int]) -> list[TokenSequence]:
-        """Give slots while there are any to give; slots taken from others for it are added to ``freed``."""
+    def _admit(self, now: float, requeued: list[TokenSequence]) -> list[TokenSequence]:
+        """Give slots while there are any to give; those they are taken from for it are added to ``requeued``."""
         admitted = []
-        while (sequence := self._admissible() or self._make_room(now, freed)) is not None:
+        while (head := self._head()) is not None:
+            sequence = self._admissible(head) or self._make_room(head, now, requeued)
+            if sequence is None:
+                break
             self._waiting.remove(sequence)
-            sequence.slot = self._free.pop()
-            self._running[sequence.slot] = sequence
+            self._start(sequence)
             admitted.append(sequence)
         return admitted
 
-    def _make_room(self, now: float, freed: list[int]) -> TokenSequence | None:
+    def _start(self, sequence: TokenSequence) -> None:
+        most = len(sequence.tokens) - 1 if self._sharing else 0
+        slot, length, operations = self._cache.begin(sequence.owner, sequence.tokens, most, sequence.service_class)
+        self._operations += operations
+        sequence.slot = slot
+        sequence.reuse(length)
+        self._running[slot] = sequence
+        excess = self._private(self._running.values()) + self._cache.cells - self._room
+        if excess > 0:
+            self._operations += self._cache.evict(excess)
+
+    def _make_room(self, head: TokenSequence, now: float, requeued: list[TokenSequence]) -> TokenSequence | None:
         """Take slots of those that must yield to the head of the queue, if that lets it in."""
-        head = self._head()
-        if head is None:
-            return None
         yielding = [s for s in self._running.values() if self._yields(s, head, now)]
         staying = [s for s in self._running.values() if s not in yielding]
         if not yielding or not self._fits(head, staying):
             return None
-        for sequence in sorted(yielding, key=_rank, reverse=True):
-            freed.append(self._requeue(sequence))
-            if self._admissible() is head:
+        for sequence in sorted(yielding, key=_age, reverse=True):
+            requeued.append(self._requeue(sequence))
+            if self._admissible(head) is head:
                 break
         return head
 
     def _yields(self, sequence: TokenSequence, head: TokenSequence, now: float) -> bool:
-        """Whether a running sequence gives way: its reader stands still, or it is a stranger's and the owner waits."""
-        still = sequence.stalled_at is not None and now - sequence.stalled_at >= self._patience_s
-        return still or head.service_class is ServiceClass.OWNER is not sequence.service_class
+        """Whether a running sequence gives way: its reader stands still, or a higher class waits."""
+        if sequence.stalled_at is not None and now - sequence.stalled_at >= self._patience_s:
+            return True
+        if head.service_class >= sequence.service_class:
+            return False
+        return head.service_class is ServiceClass.OWNER or sequence.charged - sequence.began >= _PROGRESS
 
     def _watch_stalls(self, now: float) -> None:
         for sequence in self._running.values():
@@ -188,7 +300,7 @@ class Scheduler:
         wanting = [s for s in self._running.values() if not s.decoding and s.allowance > 0]
         if not wanting or budget <= 0:
             return []
-        wanting.sort(key=_rank)
+        wanting.sort(key=self._rank)
         first, *others = wanting
         shares = {first: min(first.allowance, (budget + 1) // 2)}
         left = budget - shares[first]
@@ -198,18 +310,29 @@ class Scheduler:
         shares[first] += min(first.allowance - shares[first], left)
         return [Chunk(s, length, length == s.pending) for s in wanting if (length := shares[s])]
 
-    def _requeue(self, sequence: TokenSequence) -> int:
-        slot = self._vacate(sequence)
-        insort(self._waiting, sequence, key=_rank)
-        return slot
+    def _requeue(self, sequence: TokenSequence) -> TokenSequence:
+        self._vacate(sequence, keep=True)
+        self._waiting.append(sequence)
+        return sequence
 
-    def _vacate(self, sequence: TokenSequence) -> int:
+    def _vacate(self, sequence: TokenSequence, *, keep: bool) -> None:
+        """Take a slot back; what was computed under it stays as idle cells if it may be shared."""
         slot = sequence.slot
         assert slot is not None, "only a sequence with a slot can give one back"
         del self._running[slot]
-        self._free.append(slot)
+        if keep and self._sharing:
+            self._operations += self._cache.extend(
+                slot, sequence.tokens, max(sequence.computed, self._cache.depth(slot))
+            )
+            self._operations += self._cache.retain(slot)
+        else:
+            self._operations += self._cache.drop(slot)
         self._room = self._room if self._running else self.cells
         sequence.slot = None
         sequence.stalled_at = None
         sequence.rewind()
-        return slot
+
+
+def _age(sequence: TokenSequence) -> tuple[int, int, int]:
+    """Who gives way first is the greatest: of the lowest class, the youngest."""
+    return (sequence.service_class, sequence.number, sequence.choice)

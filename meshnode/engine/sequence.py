@@ -7,7 +7,7 @@ answer alike, and goes on as if nothing had happened.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 from meshnode.domain import FinishReason, ServiceClass, Stopping
@@ -25,9 +25,10 @@ class TokenSequence:
     """Tokens and credit of one answer (``choice``) of request ``number``.
 
     ``limit`` bounds prompt and answer together (tokens). Two buckets count positions that may be computed for the
-    first time: ``prefill`` those of the prompt, ``credit`` those of the answer. Recomputing what pre-emption threw away
-    is not charged again. The first token of the answer is drawn from the prompt's last position: once the prompt is
-    paid it comes without credit, and a credit of N lets N + 1 tokens out.
+    first time: ``prefill`` those of the prompt, ``credit`` those of the answer. Recomputing what pre-emption threw
+    away is not charged again. What an earlier request left in the cache is paid like the rest of the prompt, but may
+    overdraw the bucket, since it is no work (:meth:`reuse`). The first token of the answer is drawn from the prompt's
+    last position: once the prompt is paid it comes without credit, and a credit of N lets N + 1 tokens out.
     """
 
     def __init__(
@@ -40,9 +41,14 @@ class TokenSequence:
         credit: int = UNLIMITED,
         prefill: int = UNLIMITED,
         service_class: ServiceClass = ServiceClass.OWNER,
+        caller: str = "",
+        shared: bool = True,
     ) -> None:
         self.number = number
         self.choice = 0
+        self.caller = caller
+        self.shared = shared
+        """Whether it may use what its caller's other requests computed, and leave its own to them."""
         self.tokens = list(prompt)
         self.prompt_length = len(self.tokens)
         self.limit = limit
@@ -55,9 +61,19 @@ class TokenSequence:
         """Positions in the KV cache; the next one to compute."""
         self.charged = 0
         """Positions paid for: the most that were ever computed."""
+        self.cached = 0
+        """Positions of the prompt that were found in the cache when it was first admitted."""
+        self.began = 0
+        """Positions paid for when it got its slot."""
         self.stalled_at: float | None = None
         """Since when it has been waiting for credit, while it holds a slot."""
+        self._overdrawn = 0
         self._stop_ids = frozenset(stopping.stop_token_ids)
+
+    @property
+    def owner(self) -> Hashable:
+        """Whose part of the cache it uses: its caller's, or one of its own, for all answers to its request."""
+        return self.caller if self.shared else self.number
 
     @property
     def output_length(self) -> int:
@@ -100,6 +116,8 @@ class TokenSequence:
             stopping=self.stopping,
             credit=UNLIMITED if self.credit == UNLIMITED else 0,
             service_class=self.service_class,
+            caller=self.caller,
+            shared=self.shared,
         )
         other.choice = choice
         other.charged = self.prompt_length
@@ -117,7 +135,9 @@ class TokenSequence:
         if self.credit != UNLIMITED:
             self.credit += max(0, tokens)
         if self.prefill != UNLIMITED:
-            self.prefill += max(0, prefill)
+            owed = min(self._overdrawn, max(0, prefill))
+            self._overdrawn -= owed
+            self.prefill += max(0, prefill) - owed
 
     def advance(self, count: int) -> None:
         """``count`` pending positions are in the cache now; the new ones among them are paid for."""
@@ -128,6 +148,21 @@ class TokenSequence:
             self.prefill -= prompt
         if self.credit != UNLIMITED:
             self.credit -= self.charged - paid - prompt
+
+    def reuse(self, length: int) -> None:
+        """The cache held the first ``length`` tokens when the sequence got its slot.
+
+        New positions of the prompt among them are paid for like computed ones. Those that the bucket does not hold are
+        owed: they are taken from the next grants before anything is computed.
+        """
+        if self.charged == 0:
+            self.cached = min(length, self.prompt_length)
+        self.began = max(self.charged, length)
+        new = max(0, min(length, self.prompt_length) - self.charged)
+        if self.prefill != UNLIMITED and new > self.prefill:
+            self._overdrawn += new - self.prefill
+            self.prefill = new
+        self.advance(length - self.computed)
 
     def rewind(self, position: int = 0) -> None:
         """The cache holds only the positions before ``position`` any more."""

@@ -195,6 +195,8 @@ class Slot:
                 self.used_at = trio.current_time()
                 self._log.info("model_ready", load_s=round(engine.info.load_s, 2), n_ctx=engine.info.n_ctx)
                 self._compare(engine.info.memory)
+                if engine.info.sandbox_missing:
+                    self._log.warning("sandbox_incomplete", missing=engine.info.sandbox_missing)
                 self._notify()
                 death = await engine.died()
                 self._withdraw("loading", _told(death))

@@ -1,6 +1,7 @@
 """An engine worker's process: ``python -m meshnode.engine.worker FD``, one model, one plain loop, no trio.
 
-Frames on the socket FD; the first message is ``Load``. ``--probe`` prints what the installed library can do, as one
+Frames on the socket FD; the first message is ``Load``. With ``--no-sandbox`` the process keeps its rights
+(:mod:`meshnode.engine.confine`). ``--probe`` prints what the installed library can do, as one
 line of JSON, and needs no socket. The process ends with its parent: by a signal from the kernel, or at the end of the
 pipe, whichever comes first.
 """
@@ -21,7 +22,7 @@ import msgspec
 
 from meshnode.engine.backend import Backend
 from meshnode.engine.channel import HIGH_WATER, Channel, HungUpError
-from meshnode.engine.confine import confine
+from meshnode.engine.confine import Sandbox, confine
 from meshnode.engine.loop import Loop
 from meshnode.engine.measure import measure
 from meshnode.engine.pipe import (
@@ -62,9 +63,12 @@ class _Stopped(Exception):
 class Worker:
     """One model over one channel, from ``Load`` to ``Stop``."""
 
-    def __init__(self, channel: Channel, opener: Opener, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, channel: Channel, opener: Opener, sandbox: Sandbox, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._channel = channel
         self._opener = opener
+        self._sandbox = sandbox
         self._clock = clock
         self._cores, self._own_memory = look(), resident()
         self._pacer: Pacer | None = None
@@ -75,6 +79,7 @@ class Worker:
         """Serve until the parent says stop or hangs up."""
         try:
             load = self._first()
+            self._sandbox.close_in(load.path)
             backend = self._load(load)
             if backend is not None:
                 self._serve(backend, load)
@@ -106,7 +111,8 @@ class Worker:
             self._channel.send(LoadFailed(str(error), error.code))
             self._flush()
             return None
-        self._channel.send(Ready(info))
+        under = {"sandbox": tuple(self._sandbox.layers), "sandbox_missing": tuple(self._sandbox.missing)}
+        self._channel.send(Ready(msgspec.structs.replace(info, **under)))
         return backend
 
     def _measured(self, backend: Backend, load: Load) -> EngineInfo:
@@ -269,12 +275,12 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(json.dumps(msgspec.to_builtins(probe())) + "\n")
         return 0
     *options, number = arguments or ("",)
-    if not number.isdigit() or options not in ([], ["--fake"]):
-        sys.stderr.write("usage: python -m meshnode.engine.worker [--fake] FD | --probe\n")
+    if not number.isdigit() or not {*options} <= {"--fake", "--no-sandbox"}:
+        sys.stderr.write("usage: python -m meshnode.engine.worker [--fake] [--no-sandbox] FD | --probe\n")
         return 2
-    confine(int(number))
+    sandbox = confine(int(number), sandbox="--no-sandbox" not in options)
     with socket.socket(fileno=int(number)) as sock:
-        Worker(Channel(sock), _open_fake if options else _open_llama).run()
+        Worker(Channel(sock), _open_fake if "--fake" in options else _open_llama, sandbox).run()
     return 0
 
 

@@ -50,7 +50,13 @@ MOST_STOPS: Final = 16
 MOST_STOP_CHARACTERS: Final = 256
 MOST_IDS: Final = 256
 MOST_BIASES: Final = 1024
+MOST_BAD_WORDS: Final = 64
 MOST_TEMPLATE_KWARGS: Final = 16 << 10
+MOST_TOOLS: Final = 128
+MOST_SCHEMA: Final = 1 << 20
+"""Characters of a tool's parameters."""
+MOST_FORM: Final = 1 << 18
+"""Characters of a schema or a grammar that the answer must keep to."""
 _STRANGE: Final = re.compile(r"[^A-Za-z0-9._:/+=-]")
 _COUNT: Final = 2**31 - 1
 _SEED: Final = 2**64 - 1
@@ -176,6 +182,7 @@ def rebuild(body: Body, terms: AskTerms, *, peer: PeerId, service_class: Service
     _check_ranges(body)
     _check_lists(body)
     _check_texts(body)
+    _check_form(body)
     if terms.max_tokens and (body.stopping.max_tokens is None or body.stopping.max_tokens > terms.max_tokens):
         raise InvalidField("the request wants more tokens than its terms say.", param="max_tokens")
     if terms.max_tokens == 0 and body.stopping.max_tokens is not None:
@@ -221,12 +228,25 @@ def _check_lists(body: Body) -> None:
         raise InvalidField(f"there are over {MOST_STOPS} stop strings or {MOST_IDS} stop tokens.", param="stop")
     if len(sampling.logit_bias) > MOST_BIASES or len(sampling.dry_sequence_breakers) > MOST_STOPS:
         raise InvalidField(f"there are over {MOST_BIASES} biases or {MOST_STOPS} breakers.", param="logit_bias")
+    if len(sampling.bad_words) > MOST_BAD_WORDS:
+        raise InvalidField(f"there are over {MOST_BAD_WORDS} bad words.", param="bad_words")
+
+
+def _check_form(body: Body) -> None:
+    if len(body.tools) > MOST_TOOLS or any(len(tool.parameters) > MOST_SCHEMA for tool in body.tools):
+        hint = f"Allowed: {MOST_TOOLS} tools, each with a schema of {MOST_SCHEMA} characters."
+        raise InvalidField("there are too many tools, or one's schema is too long.", hint=hint, param="tools")
+    if body.constraint is not None and len(body.constraint.source) > MOST_FORM:
+        hint = f"Allowed: {MOST_FORM} characters."
+        raise InvalidField("the schema or grammar of the answer is too long.", hint=hint, param="response_format")
 
 
 def _check_texts(body: Body) -> None:
     strings = (*body.stopping.stop, *body.sampling.dry_sequence_breakers)
     if any(not 1 <= len(text) <= MOST_STOP_CHARACTERS for text in strings):
         raise InvalidField(f"a stop string has not 1 to {MOST_STOP_CHARACTERS} characters.", param="stop")
+    if any(not 1 <= len(word) <= MOST_STOP_CHARACTERS for word in body.sampling.bad_words):
+        raise InvalidField(f"a bad word has not 1 to {MOST_STOP_CHARACTERS} characters.", param="bad_words")
     for message in body.messages:
         if any(hasattr(part, "url") or hasattr(part, "data") for part in message.parts):
             raise UnsupportedParameter("images, audio and files are not served here.", param="messages")

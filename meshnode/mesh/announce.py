@@ -18,6 +18,7 @@ from meshnode.domain import ModelCard, ModelId
 from meshnode.engine.slot import BEST_FIRST, ModelState
 from meshnode.errors import ProtocolViolation
 from meshnode.identity import Identity
+from meshnode.mesh.estimate import FEATURES
 from meshnode.mesh.offers import substance
 from meshnode.wire.fields import Prices
 from meshnode.wire.offer import ModelOffer, Offer, Passed, SignedOffer, encode_offer, offer_payload
@@ -161,7 +162,7 @@ def model_offer(card: ModelCard, state: ModelState, *, prices: Prices, context: 
         context=min(info.n_ctx if info else context, _U32),
         kv_type="f16",
         modalities=_words(card.modalities, 8),
-        features=(),
+        features=FEATURES,
         kinds=("generate",),
         prices=prices,
         decode_tps=_rate(info.decode_tps) if info else 0.0,

@@ -30,6 +30,8 @@ from meshnode.wire.offer import ModelOffer
 
 OUTPUT_TOKENS: Final = 256
 """An answer's length where the request sets no bound."""
+FEATURES: Final = ("grammar", "logprobs", "schema", "tools")
+"""What a request may need of an engine besides text, all of which ours has with every model that generates."""
 _CHARACTERS_PER_TOKEN: Final = 4
 _TOKENS_PER_MESSAGE: Final = 4
 _DEFAULT_TPS: Final = 20.0
@@ -172,6 +174,11 @@ def _media(request: GenerationRequest) -> Iterator[str | bytes]:
                 yield part.url
             elif isinstance(part, AudioPart | FilePart):
                 yield part.data
+
+
+def features(request: GenerationRequest) -> tuple[str, ...]:
+    """Which of :data:`FEATURES` a request needs, in their order."""
+    return tuple(sorted(_features(request)))
 
 
 def _features(request: GenerationRequest) -> Iterator[str]:

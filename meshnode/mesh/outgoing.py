@@ -16,6 +16,7 @@ from meshnode.errors import MeshnodeError, ProtocolViolation
 from meshnode.events import CLOSING, Event, Heartbeat, Loading, Prefilling, Queued, decoded_tokens, failure
 from meshnode.mesh.admission import LONGEST_DEADLINE_S
 from meshnode.mesh.asker import PeerHung, theirs
+from meshnode.mesh.estimate import features
 from meshnode.mesh.greet import Self
 from meshnode.mesh.settle import Bill
 from meshnode.mesh.talk import ACCEPT_S, HANG_S
@@ -63,7 +64,7 @@ def draft_of(request: GenerationRequest, offer: Offer, model: ModelOffer, us: Se
             body_bytes=len(body),
             prompt_tokens=min(len(body) // _CHARACTERS_PER_TOKEN, 2**32 - 1),
             max_tokens=most or 0,
-            features=(),
+            features=features(request),
             privacy=request.privacy.value,
             max_cost_uc=request.max_cost_uc or 0,
             deadline_ms=max(1, min(left_ms, LONGEST_DEADLINE_MS)),

@@ -13,7 +13,6 @@ from meshnode.errors import ModelFileRefused
 from meshnode.models.gguf import GgufMetadata, check_servable, read_metadata
 from meshnode.models.names import canonical_id, slug
 
-
 _AS_THE_FILE_SAYS: Final = (
     "architecture", "context_length", "parameters", "layers", "embedding_length", "kv_bytes_per_token", "state_bytes",
     "row_floats", "active_bytes", "vocab_size", "name", "license", "template_sha256",

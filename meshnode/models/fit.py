@@ -23,6 +23,8 @@ CONTEXT_STEP = 256
 UNKNOWN_VOCABULARY = 152_000
 WIDTHS_OF_A_ROW = 12
 """Vectors of the model's length that one row holds, where its file did not say more."""
+SPARE_ROWS = 32
+"""Rows of output beside one for each slot: the engine keeps sequence ids for idle prefixes, unless each has a state."""
 PROCESS = 64 * MIB
 """What a worker takes before it loads anything."""
 RESERVE_RAM = 256 * MIB
@@ -86,7 +88,8 @@ class _Costs:
     """Bytes as a function of the context; linear, so that it can be solved for it."""
 
     def __init__(self, card: ModelCard, slots: int, n_ubatch: int) -> None:
-        outputs = 4 * slots * (card.vocab_size or UNKNOWN_VOCABULARY)
+        rows = slots if card.state_bytes else slots + SPARE_ROWS
+        outputs = 4 * rows * (card.vocab_size or UNKNOWN_VOCABULARY)
         row = 4 * n_ubatch * (card.row_floats or WIDTHS_OF_A_ROW * card.embedding_length)
         self.layers = max(card.layers, 1) + 1
         """Repeating layers and the output layer: what ``gpu_layers`` counts."""

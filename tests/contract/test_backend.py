@@ -54,7 +54,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     found: Backend = request.getfixturevalue(request.param)
     yield found
     found.set_abort(None)
-    for seq in range(SLOTS):
+    for seq in range(found.ids):
         found.remove(seq)
 
 
@@ -77,6 +77,11 @@ def prompt(backend: Backend, text: str = "The quick brown fox jumps over") -> li
 def same(one: Logits, other: Logits) -> bool:
     """The same up to what the order of floating-point additions changes; a mistaken cache changes far more."""
     return float(np.abs(one - other).max()) < 0.02 * float(np.abs(one).max())
+
+
+NEAR_TIE = 0.75
+"""Logits closer than this may change places: llama.cpp adds up attention in half precision and in the order of the
+cells, and which cells are free depends on the company."""
 
 
 # --- tokens -----------------------------------------------------------------------------------
@@ -164,6 +169,41 @@ def test_a_copy_goes_on_alone(backend: Backend) -> None:
     assert same(whole, output(backend, 1, tokens[-1:], start=len(tokens) - 1))
 
 
+def test_a_part_is_shared(backend: Backend) -> None:
+    tokens, spare = prompt(backend), backend.ids - 1
+    whole = output(backend, 0, tokens)
+    backend.copy(0, spare, 0, 3)
+    assert same(whole, output(backend, spare, tokens[3:], start=3))
+
+
+def test_a_part_in_the_middle_is_changed_for_anothers(backend: Backend) -> None:
+    *head, last = prompt(backend)
+    for seq in (0, 1):
+        output(backend, seq, head)
+    untouched = output(backend, 1, [last], start=len(head))
+    assert backend.remove(1, 2, 5)
+    assert backend.remove(1, len(head))
+    backend.copy(0, 1, 2, 5)
+    assert backend.remove(0)
+    moved = output(backend, 1, [last], start=len(head))
+    assert np.argmax(untouched) == np.argmax(moved)
+    assert float(np.abs(untouched - moved).max()) < 2 * NEAR_TIE, "other cells in another order: other rounding"
+
+
+def test_shared_cells_cost_no_room(backend: Backend) -> None:
+    token = prompt(backend)[-1]
+    for start in range(0, backend.info.n_ctx, 128):
+        backend.decode(rows(0, [token] * 128, start))
+    for other in range(1, backend.ids):
+        backend.copy(0, other)
+    assert backend.remove(0, 128)
+    with pytest.raises(NoSpace):
+        backend.decode(rows(0, [token], 128))
+    for other in range(1, backend.ids):
+        backend.remove(other)
+    backend.decode(rows(0, [token] * 128, 128))
+
+
 def test_full_cache_computes_nothing_and_can_be_used_on(backend: Backend) -> None:
     token = prompt(backend)[-1]
     for start in range(0, backend.info.n_ctx, 128):
@@ -196,7 +236,7 @@ def test_aborted_batch_can_be_cut_back_and_computed_again(backend: Backend) -> N
         [Row(0, 1, place, False) for place in range(129)],
         [Row(0, -1, 0, True)],
         [Row(0, 10**9, 0, True)],
-        [Row(SLOTS, 1, 0, True)],
+        [Row(256, 1, 0, True)],
         [Row(-1, 1, 0, True)],
     ],
     ids=["empty", "too long", "negative token", "unknown token", "unknown sequence", "negative sequence"],
@@ -234,11 +274,6 @@ def margins(backend: Backend, text: str, said: list[int]) -> list[float]:
         gaps.append(float(best[1] - best[0]))
     backend.remove(0)
     return gaps
-
-
-NEAR_TIE = 0.75
-"""Logits closer than this may change places: llama.cpp adds up attention in half precision and in the order of the
-cells, and which cells are free depends on the company."""
 
 
 def agree(backend: Backend, text: str, one: list[int], other: list[int]) -> bool:
@@ -314,7 +349,6 @@ def test_cancel_frees_within_one_step(backend: Backend) -> None:
     driven.cancel(number)
     driven.step()
     assert (driven.loop.gauge().running, driven.loop.gauge().kv_used) == (0, 0)
-    backend.decode(rows(0, prompt(backend)))
 
 
 def test_credit_gates(backend: Backend) -> None:

@@ -20,10 +20,10 @@ def sequence(
     most: int | None = None,
     limit: int = 1000,
 ) -> TokenSequence:
-    """A sequence with a prompt of so many tokens."""
+    """A sequence with a prompt of so many tokens, which no other number begins with."""
     return TokenSequence(
         number,
-        [0] * prompt,
+        [1000 + number] * prompt,
         limit=limit,
         stopping=Stopping(max_tokens=most),
         credit=credit,

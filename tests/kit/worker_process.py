@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "PATH": os.environ.get("PATH", ""),
     "PYTHONPATH": str(Path(meshnode.__file__).resolve().parent.parent),
     "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
 }
 
 

@@ -11,13 +11,16 @@ from typing import Any
 import llama_cpp.llama_cpp as api
 
 from meshnode.engine.llama.library import LOG, devices, open_library
-from meshnode.engine.llama.model import LlamaBackend
+from meshnode.engine.llama.model import LlamaBackend, keeps_every_token
 from meshnode.engine.pipe import Load
 from meshnode.engine.threads import default_threads
 from meshnode.errors import ModelFailed
 
 _SHARES = (0.75, 0.5, 0.25)
 """Shares of the layers to try on the GPU, where all that fit were asked for and its memory is too small for all."""
+_SPARE_IDS = 32
+"""Sequence ids for idle prefixes, where an id costs no state: only a row of output (4 bytes for each of the vocabulary)
+that llama.cpp reserves."""
 
 Progress = Callable[[float], bool]
 """Called with the fraction loaded; false stops the load."""
@@ -30,11 +33,12 @@ def open_llama(load: Load, *, progress: Progress = lambda _: True) -> LlamaBacke
     model = _load_model(load, progress)
     try:
         _check_kind(model)
-        context = _make_context(load, model)
+        slots = min(load.n_seq_max, api.llama_max_parallel_sequences())
+        context = _make_context(load, model, slots)
     except ModelFailed:
         api.llama_model_free(model)
         raise
-    return LlamaBackend(model, context, time.monotonic() - began)
+    return LlamaBackend(model, context, slots=slots, load_s=time.monotonic() - began)
 
 
 def _load_model(load: Load, progress: Progress) -> Any:
@@ -72,19 +76,22 @@ def _check_kind(model: Any) -> None:
         raise ModelFailed("the model file has no vocabulary.")
 
 
-def _make_context(load: Load, model: Any) -> Any:
+def _make_context(load: Load, model: Any, slots: int) -> Any:
     trained = api.llama_model_n_ctx_train(model)
     threads = load.threads or default_threads()
     params = api.llama_context_default_params()
     params.n_ctx = load.n_ctx or min(trained or load.max_ctx, load.max_ctx)
-    params.n_seq_max = min(load.n_seq_max, api.llama_max_parallel_sequences())
-    params.n_batch = max(load.n_batch, load.n_seq_max + 32)
+    params.n_seq_max = (
+        min(slots + _SPARE_IDS, api.llama_max_parallel_sequences()) if keeps_every_token(model) else slots
+    )
+    params.n_batch = max(load.n_batch, slots + 32)
     params.n_ubatch = min(load.n_ubatch, params.n_batch)
     params.n_outputs_max = params.n_seq_max  # one token is drawn per sequence and step; the default reserves 2048 rows
     params.n_outputs_max_per_seq = 1
     params.n_threads = threads
     params.n_threads_batch = load.threads_batch or threads
     params.kv_unified = True
+    params.swa_full = False  # a window's cells are for the window: the default keeps as many as for the whole context
     params.no_perf = True
     context = api.llama_init_from_model(model, params)
     if not context:

@@ -31,14 +31,16 @@ class LlamaBackend:
     """A :class:`meshnode.engine.backend.Backend` over a model and a context, which it owns. See
     :func:`meshnode.engine.llama.loading.open_llama`."""
 
-    def __init__(self, model: Any, context: Any, load_s: float) -> None:
+    def __init__(self, model: Any, context: Any, *, slots: int, load_s: float) -> None:
         self._model, self._context = model, context
         self._vocabulary = api.llama_model_get_vocab(model)
         self._memory = api.llama_get_memory(context)
         self._n_vocab = int(api.llama_vocab_n_tokens(self._vocabulary))
         self._row_type = ctypes.c_float * self._n_vocab
         self._n_batch = int(api.llama_n_batch(context))
-        self._n_seq_max = int(api.llama_n_seq_max(context))
+        self._ids = int(api.llama_n_seq_max(context))
+        self._cuttable = keeps_every_token(model)
+        self._slots = slots
         self._batch = Batch(self._n_batch)
         self._pieces: dict[int, bytes] = {}
         self._should_abort: Callable[[], bool] | None = None
@@ -50,6 +52,16 @@ class LlamaBackend:
     def info(self) -> EngineInfo:
         """Shape and placement; speeds are measured by whoever loads."""
         return self._info
+
+    @property
+    def ids(self) -> int:
+        """Sequence ids of the context."""
+        return self._ids
+
+    @property
+    def cuttable(self) -> bool:
+        """Whether the model attends to every token and to nothing else."""
+        return self._cuttable
 
     @property
     def n_batch(self) -> int:
@@ -127,10 +139,9 @@ class LlamaBackend:
         """Forget positions; False if the model's memory cannot be cut there."""
         return bool(api.llama_memory_seq_rm(self._memory, seq, start, end))
 
-    def copy(self, source: int, target: int) -> None:
-        """Share all cells of ``source``; no data is copied in a unified cache."""
-        self.remove(target)
-        api.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+    def copy(self, source: int, target: int, start: int = 0, end: int = -1) -> None:
+        """Share cells; no data is copied in a unified cache."""
+        api.llama_memory_seq_cp(self._memory, source, target, start, end)
 
     def set_threads(self, decode: int, prefill: int) -> None:
         """From the next batch on."""
@@ -156,9 +167,9 @@ class LlamaBackend:
         """llama.cpp aborts, or reads past an array, on what this refuses."""
         if not 0 < len(rows) <= self._n_batch:
             raise ValueError(f"a batch of {len(rows)} rows; 1 to {self._n_batch} are possible")
-        if sum(row.logits for row in rows) > self._n_seq_max:
-            raise ValueError(f"a batch may ask for the output of {self._n_seq_max} rows")
-        if not all(0 <= row.token < self._n_vocab and 0 <= row.seq < self._n_seq_max for row in rows):
+        if sum(row.logits for row in rows) > self._slots:
+            raise ValueError(f"a batch may ask for the output of {self._slots} rows")
+        if not all(0 <= row.token < self._n_vocab and 0 <= row.seq < self._ids for row in rows):
             raise ValueError("a batch names a token or a sequence that does not exist")
 
     def _token_text(self, token: int) -> str:
@@ -181,7 +192,7 @@ class LlamaBackend:
         return EngineInfo(
             n_ctx=api.llama_n_ctx(self._context),
             n_ctx_train=api.llama_model_n_ctx_train(self._model),
-            n_seq_max=self._n_seq_max,
+            n_seq_max=self._slots,
             n_vocab=self._n_vocab,
             n_layers=n_layers,
             gpu_layers=placed.gpu_layers,
@@ -198,3 +209,9 @@ class LlamaBackend:
             load_s=load_s,
             memory=LOG.memory,
         )
+
+
+def keeps_every_token(model: Any) -> bool:
+    """Whether a model's memory has one cell for each token and layer: no running state, no window."""
+    states = api.llama_model_is_recurrent(model) or api.llama_model_is_hybrid(model)
+    return not (states or api.llama_model_n_swa(model) > 0)

@@ -7,7 +7,18 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from meshnode.api.chat import ChatRenderer
 from meshnode.api.render import Heading
 from meshnode.domain import FinishReason, ModelId
-from meshnode.events import ChoiceFinished, Event, Finished, ReasoningDelta, Started, TextDelta, Usage
+from meshnode.events import (
+    ChoiceFinished,
+    Event,
+    Finished,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    ToolCallStarted,
+    Usage,
+)
 
 HEADING = Heading("chatcmpl-1", 1700000000, ModelId("tiny"), "fp_1")
 EVENTS: list[Event] = [
@@ -68,3 +79,61 @@ def test_the_whole_answer_holds_every_choice() -> None:
 def test_an_answer_without_text_still_opens_and_closes() -> None:
     chunks = ChatRenderer(HEADING, include_usage=False).chunks([Started(5), ChoiceFinished(FinishReason.STOP)])
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, "stop"]
+
+
+# --- calls and logprobs -----------------------------------------------------------------------
+
+CALLS: list[Event] = [
+    Started(5),
+    ToolCallStarted(0, "c1", "f"),
+    ToolCallDelta(0, '{"a"'),
+    ToolCallDelta(0, ": 1}"),
+    ToolCallStarted(1, "c2", "g"),
+    ToolCallDelta(1, "{}"),
+    ChoiceFinished(FinishReason.TOOL_CALLS),
+    Finished(Usage(5, 9)),
+]
+
+
+def collected(events: list[Event]) -> ChatCompletion:
+    """The one-shot answer, checked against OpenAI's type."""
+    renderer = ChatRenderer(HEADING, include_usage=False)
+    for event in events:
+        renderer.collect(event)
+    return ChatCompletion.model_validate(renderer.whole(), strict=True)
+
+
+def test_calls_of_a_whole_answer() -> None:
+    (choice,) = collected(CALLS).choices
+    calls = [call.model_dump(exclude_none=True) for call in choice.message.tool_calls or ()]
+    assert calls == [
+        {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}},
+        {"id": "c2", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+    ]
+    assert (choice.message.content, choice.finish_reason) == (None, "tool_calls")
+
+
+def test_id_and_name_of_a_call_come_once_and_its_index_always() -> None:
+    chunks = ChatRenderer(HEADING, include_usage=False).chunks(CALLS)
+    for chunk in chunks:
+        ChatCompletionChunk.model_validate(chunk, strict=True)
+    deltas = [call for chunk in chunks for call in chunk["choices"][0]["delta"].get("tool_calls", ())]
+    assert [(call["index"], call.get("id"), call["function"].get("name")) for call in deltas] == [
+        (0, "c1", "f"),
+        (0, None, None),
+        (0, None, None),
+        (1, "c2", "g"),
+        (1, None, None),
+    ]
+
+
+def test_logprobs_in_both_shapes() -> None:
+    one = TokenLogprob(7, b"\xe2\x82", -0.5, ((7, b"\xe2\x82", -0.5), (8, b"a", -1.5)))
+    events: list[Event] = [TextDelta("x", logprobs=(one,)), ChoiceFinished(FinishReason.STOP), Finished(Usage(1, 1))]
+    (choice,) = collected(events).choices
+    assert choice.logprobs is not None
+    (token,) = choice.logprobs.content or []
+    assert (token.token, token.bytes, token.logprob) == ("\ufffd", [0xE2, 0x82], -0.5)
+    assert [top.token for top in token.top_logprobs] == ["\ufffd", "a"]
+    spoken = ChatRenderer(HEADING, include_usage=False).chunks(events)[1]
+    assert spoken["choices"][0]["logprobs"] == choice.logprobs.model_dump()

@@ -12,7 +12,17 @@ from openai.types.chat import completion_create_params
 
 from meshnode.api.chat_schema import REFUSALS, ChatFields, parse_chat
 from meshnode.api.schema import Ask, Asker
-from meshnode.domain import OWNER, Message, RequestId, Role, TextPart
+from meshnode.domain import (
+    OWNER,
+    ConstraintKind,
+    Message,
+    ReasoningPart,
+    RefusalPart,
+    RequestId,
+    Role,
+    TextPart,
+    ToolMode,
+)
 from meshnode.errors import InvalidField, RequestError, UnknownField, UnsupportedParameter
 
 ASKER = Asker(RequestId("r1"), OWNER)
@@ -95,33 +105,17 @@ def test_what_changes_no_answer_is_accepted(name: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tools", [{"type": "function"}]),
-        ("tool_choice", "required"),
-        ("tool_choice", {"type": "function"}),
         ("functions", [{}]),
         ("function_call", {"name": "f"}),
-        ("n", 2),
-        ("response_format", {"type": "json_object"}),
-        ("logprobs", True),
-        ("top_logprobs", 2),
         ("audio", {"voice": "a"}),
         ("modalities", ["text", "audio"]),
         ("prediction", {"type": "content"}),
         ("lora", [{"id": 0}]),
-        ("grammar", "root ::= x"),
         ("store", True),
-        ("json_schema", {"type": "object"}),
-        ("dry_multiplier", 0.5),
-        ("mirostat", 2),
-        ("xtc_probability", 0.1),
-        ("typical_p", 0.9),
-        ("top_n_sigma", 1.0),
         ("web_search_options", {}),
         ("moderation", {}),
         ("models", ["a"]),
         ("provider", {"sort": "price"}),
-        ("guided_regex", "x"),
-        ("bad_words", ["x"]),
         ("privacy", "confidential"),
     ],
 )
@@ -164,6 +158,16 @@ def test_what_would_change_the_answer_is_refused_by_name(name: str, value: objec
         ({"model": 3}, "model"),
         ({"user": "u" * 257}, "user"),
         ({"verbosity": "loud"}, "verbosity"),
+        ({"n": 129}, "n"),
+        ({"typical_p": 1.1}, "typical_p"),
+        ({"mirostat": 3}, "mirostat"),
+        ({"dry_base": 0.5}, "dry_base"),
+        ({"dry_sequence_breakers": [""]}, "dry_sequence_breakers[0]"),
+        ({"top_logprobs": 21}, "top_logprobs"),
+        ({"tools": {}}, "tools"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "user", "content": "x", "tool_call_id": "c"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "user", "content": "x", "reasoning": "r"}]}, "messages[0].reasoning"),
     ],
 )
 def test_a_wrong_value_is_named(fields: dict[str, Any], param: str) -> None:
@@ -192,9 +196,7 @@ def test_an_undocumented_field_is_named(fields: dict[str, Any], param: str) -> N
 @pytest.mark.parametrize(
     ("message", "param"),
     [
-        ({"role": "tool", "content": "x", "tool_call_id": "c"}, "messages[0].role"),
         ({"role": "function", "content": "x", "name": "f"}, "messages[0].role"),
-        ({"role": "assistant", "content": "x", "tool_calls": [{"id": "c"}]}, "messages[0].tool_calls"),
         (
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]},
             "messages[0].content[0].image_url",
@@ -259,3 +261,57 @@ def test_no_error_quotes_a_message(name: str, value: object) -> None:
 def test_any_value_anywhere_is_taken_or_refused_with_a_field(name: str, value: object) -> None:
     error = refusal({"messages": [HI], name: value})
     assert error is None or (error.status == 400 and (error.param or "").startswith(name))
+
+
+# --- tools, form, logprobs --------------------------------------------------------------------
+
+LOOK_UP = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+CALLED = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+
+
+def test_sampling_fields_reach_the_request() -> None:
+    given = {"typical_p": 0.5, "top_n_sigma": 1.0, "xtc_probability": 0.25, "dry_multiplier": 0.75, "mirostat": 2}
+    sampling = parse(**given, dry_sequence_breakers=["x"], n=3).request.sampling
+    assert {name: getattr(sampling, name) for name in given} == given
+    assert sampling.dry_sequence_breakers == ("x",)
+    assert parse(n=3).request.choices == 3
+
+
+def test_tools_reach_the_request() -> None:
+    request = parse(tools=[LOOK_UP], tool_choice="required", parallel_tool_calls=False).request
+    assert [tool.name for tool in request.tools] == ["look_up"]
+    assert request.tool_choice.mode is ToolMode.REQUIRED
+    assert not request.parallel_tool_calls
+
+
+def test_a_conversation_with_calls_and_results_is_read_whole() -> None:
+    turns = [
+        HI,
+        {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": [CALLED]},
+        {"role": "tool", "tool_call_id": "c1", "content": "a door"},
+        {"role": "assistant", "refusal": "no"},
+    ]
+    _, calling, result, refusing = parse(messages=turns).request.messages
+    assert (calling.parts, calling.tool_calls[0].name) == ((ReasoningPart("hm"),), "look_up")
+    assert (result.role, result.tool_call_id, result.parts) == (Role.TOOL, "c1", (TextPart("a door"),))
+    assert refusing.parts == (RefusalPart("no"),)
+
+
+def test_logprobs_and_how_many() -> None:
+    assert parse().request.top_logprobs is None
+    assert parse(logprobs=True).request.top_logprobs == 0
+    assert parse(logprobs=True, top_logprobs=5).request.top_logprobs == 5
+    assert refused(InvalidField, top_logprobs=5).param == "top_logprobs"
+
+
+def test_response_format_becomes_the_constraint() -> None:
+    assert parse(response_format={"type": "text"}).request.constraint is None
+    found = parse(response_format={"type": "json_object"}).request.constraint
+    assert found is not None
+    assert found.kind is ConstraintKind.JSON_OBJECT
+
+
+def test_constraint_and_tools_together_are_refused_unless_no_tool_may_be_called() -> None:
+    both = {"tools": [LOOK_UP], "response_format": {"type": "json_object"}}
+    assert refused(UnsupportedParameter, **both).param == "tools"
+    assert parse(**both, tool_choice="none").request.constraint is not None

@@ -161,7 +161,6 @@ def test_prompt_with_room_for_one_token_is_served() -> None:
         ("kind", {"kind": Kind.EMBED}),
         ("tools", {"tools": (Tool(name="f"),)}),
         ("response_format", {"constraint": Constraint(kind=ConstraintKind.JSON_OBJECT)}),
-        ("logprobs", {"top_logprobs": 0}),
         ("suffix", {"suffix": "x"}),
         ("echo", {"echo": True}),
         ("continuation", {"continuation": Continuation(text="x")}),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+import pytest
+
 from meshnode.domain import FinishReason, Sampling, Stopping
 from meshnode.engine.choice import Choice
 from meshnode.engine.sampling import Sampler
 from meshnode.engine.sequence import Ending, TokenSequence
-from meshnode.events import ChoiceFinished, TextDelta
+from meshnode.events import ChoiceFinished, Event, TextDelta
 
 
 def choice(index: int = 0, *, stopping: Stopping | None = None) -> Choice:
@@ -43,3 +48,19 @@ def test_an_answer_ends_once() -> None:
     it = choice()
     assert len(list(it.end(Ending(FinishReason.LENGTH)))) == 1
     assert list(it.end(Ending(FinishReason.LENGTH))) == []
+
+
+def test_logprobs_come_with_the_text_of_their_tokens() -> None:
+    sequence = TokenSequence(1, [0], limit=100, stopping=Stopping())
+    sampler = Sampler(Sampling(temperature=0), seed=5, choice=0)
+    it = Choice(0, sequence, sampler, lambda token: "€".encode()[token : token + 1], top_logprobs=1)
+    events: list[Event] = []
+    for token in range(3):
+        row = np.zeros(4, dtype=np.float32)
+        row[token] = 2.0
+        events += it.take(it.draw(row, ()), None)
+    (spoken,) = events
+    assert isinstance(spoken, TextDelta)
+    assert [one.token_id for one in spoken.logprobs] == [0, 1, 2] == list(spoken.token_ids)
+    expected = 2 - math.log(math.exp(2) + 3)
+    assert all(one.logprob == pytest.approx(expected) and len(one.top) == 1 for one in spoken.logprobs)

@@ -228,4 +228,4 @@ def test_cancelling_a_request_frees_all_its_answers() -> None:
         driven.step()
     driven.cancel(number)
     gauge = driven.run().loop.gauge()
-    assert (gauge.running, gauge.waiting, backend.cells_used) == (0, 0, 0)
+    assert (gauge.running, gauge.waiting, gauge.kv_used, backend.cells_used) == (0, 0, 0, gauge.kv_idle)

@@ -42,6 +42,12 @@ def test_once_a_request_was_seen_only_lines_of_known_shape_are_kept() -> None:
     assert len(words(said)) == 4
 
 
+def test_where_the_library_was_built_is_not_told() -> None:
+    said = b"/home/alice/build/llama.cpp/src/llama-vocab.cpp:2544: GGML_ASSERT(x) failed\n"
+    for guarded in (False, True):
+        assert words(said, guarded=guarded) == ("llama-vocab.cpp:2544: GGML_ASSERT(x) failed",)
+
+
 def test_the_fault_handlers_stack_is_not_told_in_a_message() -> None:
     lines = ["GGML_ASSERT(x) failed", "Fatal Python error: Aborted", "Current thread 0x0 (most recent call first):"]
     lines += ['  File "worker.py", line 1 in main', "Extension modules: numpy (total: 1)"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -55,6 +56,14 @@ async def test_loading_and_dying_are_facts_and_the_settings_reach_the_worker() -
             os.kill(engine.pid, signal.SIGKILL)
             await engine.died()
     assert [kind for kind, _ in facts.heard] == ["model_loaded", "worker_died"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the sandbox's layers are Linux's")
+@pytest.mark.parametrize("sandbox", [True, False])
+async def test_a_worker_is_in_the_sandbox_unless_its_owner_says_no(sandbox: bool) -> None:
+    spawn = worker_spawner(os.environ, sandbox, fake=True)
+    async with open_engine(EngineSettings(), spawn, Facts().note, card("m"), print) as engine:
+        assert ("no-new-privs" in engine.info.sandbox) == sandbox
 
 
 async def test_leaving_is_no_death() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -13,38 +13,13 @@ from hypothesis import strategies as st
 
 from meshnode.domain import Sampling
 from meshnode.engine.backend import Logits
-from meshnode.engine.sampling import Sampler, best, noise
+from meshnode.engine.breakers import Vocabulary
+from meshnode.engine.noise import noise
+from meshnode.engine.sampling import Mask, Sampler
 from meshnode.errors import InvalidField, ModelFailed
-
-MASK = (1 << 64) - 1
-
+from tests.kit.splitmix import gumbel
 
 # --- the obvious way --------------------------------------------------------------------------
-
-
-def mix(z: int) -> int:
-    """SplitMix64's output function."""
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
-    return z ^ (z >> 31)
-
-
-def splitmix64(state: int) -> Iterator[int]:
-    """SplitMix64 as its authors wrote it: a stream of 64-bit numbers."""
-    while True:
-        state = (state + 0x9E3779B97F4A7C15) & MASK
-        yield mix(state)
-
-
-def output(state: int, index: int) -> int:
-    """Output number ``index`` of the stream begun at ``state``."""
-    return next(islice(splitmix64(state), index, None))
-
-
-def gumbel(seed: int, choice: int, position: int, token: int) -> float:
-    """The noise of one token, drawn from the nested streams one by one."""
-    bits = output(output(output(mix(seed & MASK), choice), position), token)
-    return -math.log(-math.log(((bits >> 12) + 0.5) / 2**52))
 
 
 def penalised(sampling: Sampling, row: list[float], history: Sequence[int]) -> list[float]:
@@ -111,18 +86,6 @@ def rows(draw: st.DrawFn) -> Logits:
 # --- the same as the obvious way --------------------------------------------------------------
 
 
-def test_the_reference_stream_is_splitmix64() -> None:
-    known = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
-    assert list(islice(splitmix64(1234567), 5)) == known
-
-
-@settings(deadline=None)
-@given(seeds, st.integers(0, 8), st.integers(0, 40), st.lists(st.integers(0, 300), min_size=1, max_size=5))
-def test_noise_is_what_the_nested_streams_give(seed: int, choice: int, position: int, tokens: list[int]) -> None:
-    found = noise(seed, choice, position, np.array(tokens, dtype=np.int64))
-    assert found == pytest.approx([gumbel(seed, choice, position, token) for token in tokens], rel=1e-12)
-
-
 @settings(deadline=None)
 @given(samplings, rows(), seeds, st.integers(0, 3), st.integers(0, 9), st.lists(st.integers(0, 2), max_size=6))
 def test_draws_what_the_obvious_way_draws(
@@ -135,15 +98,6 @@ def test_draws_what_the_obvious_way_draws(
     adjusted = penalised(sampling, logits.tolist(), history)
     expected = reference(sampling, adjusted, seed=seed, choice=choice, position=position)
     assert sampler.draw(logits, position) == expected
-
-
-@settings(deadline=None)
-@given(rows(), st.integers(1, 1600))
-def test_best_is_a_stable_sort_cut_off(logits: Logits, k: int) -> None:
-    found = best(logits, k)
-    order = sorted(range(logits.size), key=lambda token: (-logits[token], token))[:k]
-    assert found.tokens.tolist() == order
-    assert found.logits.tolist() == [float(logits[token]) for token in order]
 
 
 @pytest.mark.parametrize("top_k", [0, 1, 40, 3000, 60_000])
@@ -257,12 +211,6 @@ def test_a_model_that_gives_nothing_usable_has_failed(broken: float) -> None:
         Sampler(Sampling(), seed=1, choice=0).draw(row_of([broken] * 1000), 0)
 
 
-def test_a_bias_for_a_token_the_model_lacks_is_named() -> None:
-    with pytest.raises(InvalidField, match="token 3, but the model has 3 tokens") as caught:
-        Sampler(Sampling(logit_bias=((3, 1.0),)), seed=1, choice=0).draw(row_of([0, 1, 2]), 0)
-    assert caught.value.param == "logit_bias"
-
-
 def test_a_bias_that_forbids_everything_is_the_callers_fault() -> None:
     nothing = tuple((token, -math.inf) for token in range(3))
     with pytest.raises(InvalidField, match="leaves no token"):
@@ -281,3 +229,145 @@ def test_penalties_look_back_no_further_than_asked() -> None:
 def test_huge_biases_and_penalties_stay_quiet() -> None:
     sampling = Sampling(temperature=0, logit_bias=((0, 1e300), (1, -1e300)), repeat_penalty=1e300, repeat_last_n=-1)
     assert Sampler(sampling, seed=1, choice=0, prompt=[1, 2]).draw(row_of([1, 2, -3]), 0) == 0
+
+
+# --- constraints and bad words ------------------------------------------------------------------
+
+
+def mask(size: int, *allowed: int) -> Mask:
+    """Which tokens a constraint allows."""
+    found: Mask = np.zeros(size, dtype=bool)
+    found[list(allowed)] = True
+    return found
+
+
+@settings(deadline=None)
+@given(samplings, rows(), seeds, st.data())
+def test_only_what_is_allowed_comes_and_as_if_there_were_nothing_else(
+    sampling: Sampling, logits: Logits, seed: int, data: st.DataObject
+) -> None:
+    tokens = data.draw(st.sets(st.integers(0, logits.size - 1), min_size=1, max_size=9))
+    found = Sampler(sampling, seed=seed, choice=0, prompt=[0, 1]).draw(logits, 4, allowed=mask(logits.size, *tokens))
+    assert found in tokens
+    alone = np.where(mask(logits.size, *tokens), logits, np.float32(-np.inf))
+    assert Sampler(sampling, seed=seed, choice=0, prompt=[0, 1]).draw(alone, 4) == found
+
+
+def test_no_field_opens_a_way_around_a_constraint() -> None:
+    odd = Sampling(repeat_penalty=-1.0, logit_bias=((0, math.inf),), frequency_penalty=-math.inf)
+    logits = row_of([-math.inf, -math.inf, 1.0, 2.0])
+    sampler = Sampler(odd, seed=1, choice=0, prompt=[0, 1])
+    assert {sampler.draw(logits, position, allowed=mask(4, 2)) for position in range(20)} == {2}
+    assert {sampler.draw(logits, position, banned=[0, 1, 3]) for position in range(20)} == {2}
+
+
+def test_a_constraint_that_leaves_nothing_is_said_so() -> None:
+    sampler = Sampler(Sampling(), seed=1, choice=0)
+    for allowed in (mask(3), mask(3, 2)):
+        with pytest.raises(InvalidField, match="the constraint leaves no token") as caught:
+            sampler.draw(row_of([1.0, 2.0, math.nan]), 0, allowed=allowed)
+        assert caught.value.param == "response_format"
+    with pytest.raises(ModelFailed, match="no usable number"):
+        sampler.draw(row_of([math.nan] * 3), 0, allowed=mask(3))
+
+
+def test_fields_that_together_leave_nothing_are_named() -> None:
+    sampler = Sampler(Sampling(logit_bias=((0, -math.inf),)), seed=1, choice=0, bad_words=((1,),))
+    with pytest.raises(InvalidField, match="logit_bias and bad_words and the constraint together leave no token"):
+        sampler.draw(row_of([1, 2, 3]), 0, allowed=mask(3, 0, 1))
+    with pytest.raises(InvalidField, match="bad_words leaves no token") as caught:
+        Sampler(Sampling(), seed=1, choice=0, bad_words=((0,), (1,))).draw(row_of([1, 2]), 0)
+    assert caught.value.param == "bad_words"
+
+
+def test_a_bad_word_never_comes_whole() -> None:
+    free = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
+    sampler, history = Sampler(free, seed=1, choice=0, prompt=[0], bad_words=((0, 1), (2,))), [0]
+    for position in range(200):
+        history.append(sampler.draw(row_of([1.0, 1.0, 5.0, 1.0]), position))
+        sampler.accept(history[-1])
+    assert 2 not in history
+    assert (0, 1) not in set(itertools.pairwise(history))
+    assert {(0, 0), (1, 1), (0, 3)} <= set(itertools.pairwise(history))
+
+
+# --- XTC, DRY, mirostat -----------------------------------------------------------------------------
+
+
+def test_the_tokens_follow_the_softmax_of_what_xtc_leaves_as_often_as_it_acts() -> None:
+    logits = np.log(np.array([0.4, 0.3, 0.2, 0.1], dtype=np.float32))
+    crossed = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, xtc_probability=0.6, xtc_threshold=0.25)
+    draws, counts = 8000, np.zeros(4)
+    for seed in range(draws):
+        counts[Sampler(crossed, seed=seed, choice=0).draw(logits, 3)] += 1
+    left = np.array([0.0, 0.3, 0.2, 0.1]) / 0.6
+    expected = draws * (0.6 * left + 0.4 * np.array([0.4, 0.3, 0.2, 0.1]))
+    assert ((counts - expected) ** 2 / expected).sum() < 16.3  # 3 degrees of freedom, 99.9 %; the seeds are fixed
+
+
+def test_greedy_takes_the_best_of_what_the_filters_left() -> None:
+    logits = np.log(np.array([0.4, 0.35, 0.25], dtype=np.float32))
+    crossed = Sampling(temperature=0, xtc_probability=1.0, xtc_threshold=0.3)
+    assert Sampler(crossed, seed=1, choice=0).draw(logits, 0) == 1
+    assert Sampler(Sampling(temperature=0, mirostat=2), seed=1, choice=0).draw(logits, 0) == 0
+
+
+CARRIED_ON = [
+    Sampling(dry_multiplier=2.0, dry_base=1.5, dry_allowed_length=1),
+    Sampling(repeat_penalty=1.3, frequency_penalty=0.3, repeat_last_n=7),
+    Sampling(xtc_probability=0.5, xtc_threshold=0.05, typical_p=0.9, top_n_sigma=2.0),
+]
+
+
+@pytest.mark.parametrize("sampling", CARRIED_ON, ids=["dry", "penalties", "xtc"])
+def test_an_answer_carried_on_elsewhere_has_the_same_tokens(sampling: Sampling) -> None:
+    logits, prompt, whole = row_of(np.linspace(0, 3, 12).tolist()), [1, 2, 3], list[int]()
+    sampler = Sampler(sampling, seed=9, choice=1, prompt=prompt, bad_words=((11, 11), (10, 9)))
+    for position in range(60):
+        whole.append(sampler.draw(logits, position))
+        sampler.accept(whole[-1])
+    resumed = Sampler(sampling, seed=9, choice=1, prompt=prompt + whole[:25], bad_words=((11, 11), (10, 9)))
+    for position in range(25, 60):
+        assert resumed.draw(logits, position) == whole[position]
+        resumed.accept(whole[position])
+
+
+def test_dry_asks_the_vocabulary_for_its_breakers_only_when_it_is_on() -> None:
+    asked: list[int] = []
+
+    def piece(token: int) -> bytes:
+        asked.append(token)
+        return b"abcd"[token : token + 1]
+
+    vocabulary = Vocabulary(4, piece, lambda _: [])
+    Sampler(Sampling(), seed=1, choice=0, vocabulary=vocabulary)
+    assert not asked
+    how = Sampling(temperature=0, dry_multiplier=9.0, dry_sequence_breakers=("d",))
+    history, logits = [0, 1, 2, 0, 1], row_of([0.0, 0.0, 3.0, 0.0])
+    assert Sampler(how, seed=1, choice=0, prompt=history, vocabulary=vocabulary).draw(logits, 0) == 0
+    assert Sampler(how, seed=1, choice=0, prompt=[0, 1, 3, 0, 1], vocabulary=vocabulary).draw(logits, 0) == 2
+    assert asked
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_mirostat_draws_with_the_same_noise_and_learns_from_what_is_accepted(version: int) -> None:
+    logits = row_of((-1.1 * np.log(np.arange(1, 400))).tolist())
+    how = Sampling(mirostat=version, mirostat_tau=3.0, temperature=1.0)
+    first, second = Sampler(how, seed=5, choice=0), Sampler(how, seed=5, choice=0)
+    for position in range(40):
+        token = first.draw(logits, position)
+        assert first.draw(logits, position) == second.draw(logits, position) == token
+        first.accept(token)
+        second.accept(token)
+
+
+def test_penalties_act_before_mirostat() -> None:
+    how = Sampling(mirostat=2, mirostat_tau=0.0, presence_penalty=5.0)
+    assert Sampler(how, seed=5, choice=0, prompt=[0]).draw(row_of([3, 1, 0]), 0) == 1
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "dry_base", "xtc_threshold", "presence_penalty"])
+def test_a_field_that_is_no_number_is_named(name: str) -> None:
+    with pytest.raises(InvalidField, match=f"{name} is not a number") as caught:
+        Sampler(Sampling(**{name: math.nan}), seed=1, choice=0)  # type: ignore[arg-type]
+    assert caught.value.param == name

@@ -41,12 +41,25 @@ def test_owner_takes_a_strangers_slot() -> None:
     plan = scheduler.plan(at_most(64), 0.0)
     assert [it.number for it in plan.admitted] == [3]
     assert [it.number for it in scheduler.waiting] == [2], "the youngest gives way"
-    assert len(plan.freed) == 1
+    assert [it.number for it in plan.requeued] == [2]
 
 
-def test_strangers_do_not_take_each_others_slots() -> None:
+def test_a_higher_class_takes_a_slot_once_something_came_of_it() -> None:
     scheduler = Scheduler(slots=1, cells=400)
-    started(scheduler, sequence(1, of=ServiceClass.LEFTOVER))
+    started(scheduler, low := sequence(1, of=ServiceClass.LEFTOVER))
+    scheduler.submit(sequence(2, of=ServiceClass.FRIEND))
+    while not scheduler.plan(at_most(64), 0.0).requeued:
+        low.advance(1)
+        low.accept(1, ends_generation=False)
+    assert low.charged == 32, "it was not thrown out with nothing done"
+    assert [it.number for it in scheduler.running] == [2]
+
+
+def test_equals_do_not_take_each_others_slots() -> None:
+    scheduler = Scheduler(slots=1, cells=400)
+    started(scheduler, low := sequence(1, of=ServiceClass.FRIEND))
+    low.advance(1)
+    low.tokens += [1] * 200
     scheduler.submit(sequence(2, of=ServiceClass.FRIEND))
     assert scheduler.plan(at_most(64), 99.0).admitted == ()
 
@@ -93,7 +106,7 @@ def test_nothing_is_admitted_that_has_no_cells() -> None:
     scheduler.submit(sequence(2, 50))
     scheduler.submit(sequence(3, 5))
     assert scheduler.plan(at_most(64), 0.0).admitted == (), "a short one does not overtake the head of the queue"
-    assert scheduler.release(scheduler.running[0]) is not None
+    scheduler.release(scheduler.running[0])
     assert [it.number for it in scheduler.plan(at_most(64), 0.0).admitted] == [2, 3]
 
 
@@ -210,7 +223,7 @@ def test_a_reader_that_stands_still_alone_keeps_its_slot() -> None:
     still = sequence(1, 4, credit=0)
     started(scheduler, still)
     scheduler.plan(at_most(64), 1.0)
-    assert scheduler.plan(at_most(64), 99.0).freed == ()
+    assert scheduler.plan(at_most(64), 99.0).requeued == ()
     assert still.slot is not None
 
 
@@ -226,8 +239,8 @@ def test_release_of_a_waiting_sequence_has_no_slot_to_forget() -> None:
     scheduler = Scheduler(slots=1, cells=100)
     waiting = sequence(1)
     scheduler.submit(waiting)
-    assert scheduler.release(waiting) is None
-    assert scheduler.release(waiting) is None
+    assert scheduler.release(waiting) == ()
+    assert scheduler.release(waiting) == ()
     assert not scheduler.runnable
 
 

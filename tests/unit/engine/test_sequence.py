@@ -203,3 +203,41 @@ def test_losing_the_cache_changes_nothing_but_the_work(prompt: int, credit: int,
                 it.rewind()
     for what in ("tokens", "charged", "computed", "credit", "prefill"):
         assert getattr(disturbed, what) == getattr(undisturbed, what)
+
+
+def test_what_the_cache_held_is_paid_like_the_rest() -> None:
+    it = sequence(prompt=10, prefill=8, credit=0)
+    it.reuse(6)
+    assert (it.cached, it.computed, it.charged, it.prefill, it.allowance) == (6, 6, 6, 2, 2)
+
+
+def test_what_the_cache_held_may_overdraw_the_bucket_and_is_owed() -> None:
+    it = sequence(prompt=10, prefill=4, credit=0)
+    it.reuse(9)
+    assert (it.cached, it.computed, it.allowance) == (9, 9, 0), "no work is done on what was not granted"
+    it.grant(0, 5)
+    assert it.allowance == 0, "it is paid back first"
+    it.grant(0, 1)
+    assert it.allowance == 1
+
+
+def test_an_ungated_sequence_owes_nothing_for_the_cache() -> None:
+    it = sequence(prompt=10)
+    it.reuse(9)
+    assert (it.prefill, it.allowance) == (UNLIMITED, 1)
+
+
+def test_coming_back_finds_its_own_and_is_not_charged_again() -> None:
+    it = sequence(prompt=4, prefill=4, credit=9)
+    it.reuse(0)
+    for _ in range(3):
+        say(it, 5)
+    it.rewind()
+    it.reuse(5)
+    assert (it.cached, it.computed, it.charged, it.prefill, it.credit) == (0, 5, 6, 0, 7)
+
+
+def test_all_answers_to_a_request_use_one_part_of_the_cache() -> None:
+    it = sequence()
+    it.shared = False
+    assert it.fork(1).owner == it.owner != it.caller

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from meshnode.domain import ModelCard
 from meshnode.engine.back_off import BackOff
-from meshnode.engine.runner import Engine
+from meshnode.engine.pipe import Load
+from meshnode.engine.runner import Engine, open_worker
 from meshnode.engine.slot import OpenEngine, Slot
 from meshnode.errors import DiskFull, ModelFailed
 from tests.kit.engines import Stable
 from tests.kit.requests import card
+from tests.kit.workers import scripted
 
 
 def slot_of(open_engine: OpenEngine, restarted: list[float]) -> Slot:
@@ -50,6 +53,23 @@ async def test_it_goes_from_loading_to_ready_and_back(autojump_clock: MockClock)
     assert seen == [("loading", 0), ("loading", 0.5), ("ready", 1), ("ready", 1), ("loading", 0)]
     assert restarted == [began + 16.0]
     assert (slot.state.state, slot.gone.is_set(), stable.alive) == ("unloaded", True, {})
+
+
+async def test_what_the_kernel_had_not_for_the_sandbox_is_one_line_in_the_log() -> None:
+    script = "INFO = msgspec.structs.replace(INFO, sandbox_missing=('landlock: not there',)); load(); hear()"
+
+    def opened(_: ModelCard, progress: Callable[[float], None]) -> AbstractAsyncContextManager[Engine]:
+        return open_worker(Load(path=""), spawn=scripted(script), progress=progress)
+
+    slot = slot_of(opened, [])
+    with capture_logs() as logged, trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(slot.run)
+            while slot.state.state != "ready":
+                await slot.changed.wait()
+            slot.leave()
+    told = [line for line in logged if line["event"] == "sandbox_incomplete"]
+    assert [(line["log_level"], line["missing"]) for line in told] == [("warning", ("landlock: not there",))]
 
 
 async def test_leaving_while_it_waits_to_start_again_ends_it(autojump_clock: MockClock) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from meshnode.domain import Stopping
 from meshnode.engine.pipe import Cancel, Gauge, Grant, Load, LoadFailed, LoadProgress, Ping, Pong, Step, Stop, Submit
@@ -91,7 +92,7 @@ def test_cancel_frees_the_slot_and_says_so() -> None:
         worker.send(Cancel(number=1))
         message = worker.hear()
         assert isinstance(message, Step)
-        assert (message.events, message.gauge) == ((), Gauge(kv_total=4096))
+        assert (message.events, message.gauge) == ((), Gauge(kv_total=4096, kv_idle=60))
 
 
 def test_credit_is_waited_for_without_turning_over() -> None:
@@ -250,6 +251,31 @@ def check_confined(worker: WorkerProcess) -> None:
     assert any(line.split()[:5] == ["Max", "core", "file", "size", "0"] for line in limits.splitlines())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the sandbox's layers are Linux's")
+def test_every_thread_of_a_loaded_worker_is_in_the_sandbox_and_it_says_so(tmp_path: Path) -> None:
+    load = structs.replace(tiny(tmp_path), threads=3, threads_batch=3)
+    with worker_process() as worker:
+        info = worker.load(load).info
+        threads = [task / "status" for task in Path(f"/proc/{worker.popen.pid}/task").iterdir()]
+        status = [dict(line.split(":\t", 1) for line in task.read_text().splitlines()) for task in threads]
+    assert {"no-new-privs", "rlimits", "pdeathsig"} <= set(info.sandbox)
+    assert len(status) > 1, "the library started threads of its own"
+    assert {each["NoNewPrivs"] for each in status} == {"1"}
+    assert {each["Seccomp"] for each in status} == {"2" if "seccomp" in info.sandbox else "0"}
+    missing = {line.partition(":")[0] for line in info.sandbox_missing}
+    assert missing | {layer.partition("-")[0] for layer in info.sandbox} >= {"seccomp", "landlock"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the sandbox's layers are Linux's")
+def test_without_the_sandbox_it_keeps_its_rights_and_still_dies_with_its_parent(tmp_path: Path) -> None:
+    with worker_process("--no-sandbox") as worker:
+        info = worker.load(tiny(tmp_path)).info
+        status = Path(f"/proc/{worker.popen.pid}/status").read_text()
+    assert (info.sandbox, info.sandbox_missing) == (("pdeathsig",), ())
+    assert "NoNewPrivs:\t0" in status
+    assert "Seccomp:\t0" in status
+
+
 def test_probe_prints_one_line_of_json() -> None:
     done = probe(["--probe"])
     assert (done.returncode, done.stderr) == (0, "")
@@ -262,7 +288,7 @@ def test_probe_prints_one_line_of_json() -> None:
     assert found["system_info"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["x"], ["--fake"], ["--nonsense", "3"]])
+@pytest.mark.parametrize("arguments", [[], ["x"], ["--fake"], ["--no-sandbox"], ["--nonsense", "3"]])
 def test_wrong_arguments_are_said(arguments: list[str]) -> None:
     done = probe(arguments)
     assert done.returncode == 2

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnode.domain import (
+    Constraint,
+    ConstraintKind,
     FilePart,
     GenerationRequest,
     ImagePart,
@@ -22,6 +24,7 @@ from meshnode.domain import (
     ServiceClass,
     Stopping,
     TextPart,
+    Tool,
 )
 from meshnode.errors import (
     BodyTooLarge,
@@ -133,6 +136,9 @@ def test_every_number_has_a_range(path: str) -> None:
         ("sampling.logit_bias", ((2**31, 1.0),), InvalidField),
         ("sampling.logit_bias", ((1, 1.0),) * 1025, InvalidField),
         ("sampling.dry_sequence_breakers", ("x",) * 17, InvalidField),
+        ("sampling.bad_words", ("x",) * 65, InvalidField),
+        ("sampling.bad_words", ("",), InvalidField),
+        ("sampling.bad_words", ("x" * 257,), InvalidField),
         ("prompt", (2**40,), InvalidField),
         ("stopping.max_tokens", 9, InvalidField),
         ("stopping.max_tokens", None, InvalidField),
@@ -140,6 +146,9 @@ def test_every_number_has_a_range(path: str) -> None:
         ("template_kwargs", "{" * 10_000, MalformedBody),
         ("template_kwargs", '{"a":"' + "x" * (16 << 10) + '"}', InvalidField),
         ("reasoning_effort", "x" * 33, InvalidField),
+        ("tools", (Tool(name="f"),) * 129, InvalidField),
+        ("tools", (Tool(name="f", parameters="x" * (2**20 + 1)),), InvalidField),
+        ("constraint", Constraint(kind=ConstraintKind.REGEX, source="x" * (2**18 + 1)), InvalidField),
         ("inputs", ("text",), UnsupportedParameter),
         ("documents", ("text",), UnsupportedParameter),
         ("dimensions", 3, UnsupportedParameter),

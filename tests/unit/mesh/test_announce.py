@@ -15,6 +15,7 @@ from meshnode.engine.pipe import Gauge
 from meshnode.engine.slot import ModelState
 from meshnode.identity import public_key_of, verify
 from meshnode.mesh.announce import APART_S, LOAD_S, RENEW_S, TTL_S, Announcer, due, model_offer
+from meshnode.mesh.estimate import FEATURES
 from meshnode.wire.offer import LONGEST, Offer, checked, decode_offer
 from tests.kit import offers as kit
 from tests.kit.offers import NETWORK, PRICES
@@ -52,7 +53,7 @@ def test_a_loaded_model_is_told_as_its_engine_is() -> None:
     state = ModelState(id=card("a").id, state="ready", info=INFO, gauge=Gauge(running=3, waiting=2))
     told = model_offer(card("a"), state, prices=PRICES, context=2048, slots=16)
     assert (told.context, told.slots, told.free, told.queue, told.decode_tps) == (4096, 4, 1, 2, 50.0)
-    assert (told.template, told.first_token_ms) == (b"\xcd" * 32, 0.0)
+    assert (told.template, told.first_token_ms, told.features) == (b"\xcd" * 32, 0.0, FEATURES)
 
 
 def test_what_is_not_known_is_left_out_and_what_is_too_long_is_cut() -> None:

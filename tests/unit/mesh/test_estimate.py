@@ -19,7 +19,8 @@ from meshnode.domain import (
 )
 from meshnode.engine.pipe import Gauge
 from meshnode.engine.slot import ModelState
-from meshnode.mesh.estimate import OUTPUT_TOKENS, busyness, cost_uc, needs, of_local, of_peer
+from meshnode.mesh.estimate import FEATURES, OUTPUT_TOKENS, busyness, cost_uc, needs, of_local, of_peer
+from meshnode.mesh.estimate import features as features_of
 from meshnode.mesh.health import UNKNOWN, History
 from meshnode.wire.fields import Prices
 from tests.kit.askers import model_offer
@@ -61,7 +62,8 @@ def test_the_bodys_size_counts_text_and_media() -> None:
     ],
 )
 def test_features_are_named_as_in_offers(request_: GenerationRequest, features: set[str]) -> None:
-    assert needs(request_).features == features
+    assert needs(request_).features == features <= set(FEATURES)
+    assert features_of(request_) == tuple(sorted(features))
 
 
 def test_a_request_costs_its_tokens_but_never_less_than_the_least() -> None:

@@ -11,7 +11,11 @@ def test_rows_lie_where_the_library_looks() -> None:
     filled = batch.fill([Row(3, 7, 0, False), Row(5, 9, 4, True)])
     rows = range(filled.n_tokens)
     assert [int(filled.seq_id[i][0]) for i in rows] == [3, 5]
-    assert [list(map(int, column[:2])) for column in (filled.token, filled.pos, filled.logits)] == [[7, 9], [0, 4], [0, 1]]
+    assert [list(map(int, column[:2])) for column in (filled.token, filled.pos, filled.logits)] == [
+        [7, 9],
+        [0, 4],
+        [0, 1],
+    ]
     assert [filled.n_seq_id[i] for i in rows] == [1, 1]
 
 
