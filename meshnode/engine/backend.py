@@ -106,6 +106,9 @@ class Backend(Protocol):
     def restore(self, seq: int, state: NDArray[np.uint8]) -> bool:
         """Give an empty sequence a state that :meth:`save` made of any; False if there is no room: it stays empty."""
 
+    def set_threads(self, decode: int, prefill: int) -> None:
+        """From the next batch on: how many threads compute single tokens (``decode``) and prompts (``prefill``)."""
+
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this between layers; true stops the batch (:class:`Aborted`)."""
 

@@ -293,7 +293,7 @@ class Embedder:
         finally:
             self._computing = frozenset()
             self._alone = max(0, self._alone - 1)
-        self._budget.observe(sum(len(part.piece.tokens) for part in parts), self._clock() - began)
+        self._budget.observe(0, sum(len(part.piece.tokens) for part in parts), self._clock() - began)
         self._commit(parts, iter(vectors), say, fail)
 
     def _put_back(self, parts: Sequence[_Part]) -> None:

@@ -72,6 +72,8 @@ class FakeBackend:
         """Every batch that was computed, for tests to look at."""
         self.cells_used = 0
         """Cells that any sequence holds."""
+        self.threads = (1, 1)
+        """Threads to decode with, and to read prompts with."""
         self._template = template
         self._script = script
         self._before_decode = before_decode
@@ -231,6 +233,10 @@ class FakeBackend:
         for place, token in enumerate(tokens):
             self._append(place, Row(seq, token, place, False))
         return True
+
+    def set_threads(self, decode: int, prefill: int) -> None:
+        """Keep the numbers; they change nothing here."""
+        self.threads = (decode, prefill)
 
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this every 64 rows."""

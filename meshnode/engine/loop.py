@@ -57,12 +57,17 @@ def _silent(_: str) -> None:
     """Nobody wants to hear of defects."""
 
 
+def _unwatched(_rows: int, _seconds: float) -> None:
+    """Nobody wants to know how long steps take."""
+
+
 class Loop:
     """Requests in, steps out, over one backend, whose cache is its own: what is there is forgotten.
 
     ``clock`` is monotonic seconds, ``entropy`` gives 64 bits for requests without a seed, ``now`` is the wall clock
     that templates may show. ``step_tokens`` bounds the rows of a step, ``host_bytes`` the states kept beside the
-    cache. ``complain`` hears of defects: where, never with what content.
+    cache. ``complain`` hears of defects: where, never with what content. ``paced`` hears of each batch how many rows it
+    had and how long it took.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class Loop:
         host_bytes: int = 0,
         prefill_tps: float = 0.0,
         complain: Callable[[str], None] = _silent,
+        paced: Callable[[int, float], None] = _unwatched,
     ) -> None:
         info = backend.info
         template = ChatTemplate(backend.chat_template, bos=backend.bos_text, eos=backend.eos_text, now=now)
@@ -85,6 +91,7 @@ class Loop:
             backend.remove(seq)
         self._clock = clock
         self._complain = complain
+        self._paced = paced
         self._admission = Admission(backend, template, entropy=entropy)
         self._scheduler = Scheduler(
             slots=info.n_seq_max,
@@ -266,6 +273,7 @@ class Loop:
             prefilled=sum(chunk.length for chunk in chunks if not chunk.sequence.decoding),
         )
         self._budget.observe(work.decoded, work.prefilled, now - began)
+        self._paced(work.decoded + work.prefilled, now - began)
         self._commit(chunks, now)
         return work
 

@@ -114,6 +114,8 @@ class EngineInfo(Record, frozen=True, kw_only=True):
     system_info: str
     threads: int
     threads_batch: int
+    threads_reason: str = ""
+    """Why so many: what the machine has, and what was measured at load."""
     n_params: int
     size_bytes: int
     has_template: bool
@@ -126,6 +128,8 @@ class EngineInfo(Record, frozen=True, kw_only=True):
     decode_tps: float = 0.0
     prefill_tps: float = 0.0
     load_s: float = 0.0
+    memory: int = 0
+    """Bytes it takes: its buffers on all devices, as the library says, and the worker itself."""
     kv_unified: bool = True
     sandbox: tuple[str, ...] = ()
     """Layers the worker is under, as ``seccomp``, ``landlock-7`` (:mod:`meshnode.engine.confine`)."""

@@ -43,6 +43,9 @@ from meshnode.engine.pipe import (
     Submit,
     ToWorker,
 )
+from meshnode.engine.ram import resident
+from meshnode.engine.threads import Expected, look, proposed
+from meshnode.engine.tuning import Pacer, tune
 from meshnode.errors import MeshnodeError, ModelFailed
 
 _POLL_S = 0.003
@@ -68,6 +71,8 @@ class Worker:
         self._opener = opener
         self._sandbox = sandbox
         self._clock = clock
+        self._cores, self._own_memory = look(), resident()
+        self._pacer: Pacer | None = None
         self._loop: Loop | None = None
         self._looked = 0.0
 
@@ -95,8 +100,13 @@ class Worker:
     def _load(self, load: Load) -> Backend | None:
         """The model, once ``Ready`` was said; ``None`` once the reason was."""
         try:
-            backend = self._opener(load, self._progress)
-            info = self._measured(backend) if load.measure else backend.info
+            default = proposed(self._cores)
+            threads = load.threads or default
+            given = msgspec.structs.replace(load, threads=threads, threads_batch=load.threads_batch or threads)
+            backend = self._opener(given, self._progress)
+            info = self._measured(backend, load) if load.measure else backend.info
+            if info.memory:
+                info = msgspec.structs.replace(info, memory=info.memory + self._own_memory)
             self._loop = self._make_loop(backend, load, info)
         except MeshnodeError as error:
             self._channel.send(LoadFailed(str(error), error.code))
@@ -106,10 +116,27 @@ class Worker:
         self._channel.send(Ready(msgspec.structs.replace(info, **under)))
         return backend
 
-    def _measured(self, backend: Backend) -> EngineInfo:
-        generates = Kind.GENERATE.value in backend.info.kinds
-        speed = measure(backend, self._clock) if generates else measure_embedding(backend.embedding(), self._clock)
-        return msgspec.structs.replace(backend.info, decode_tps=speed.decode_tps, prefill_tps=speed.prefill_tps)
+    def _measured(self, backend: Backend, load: Load) -> EngineInfo:
+        """Shape and speed, with the threads that are the fastest unless the owner set them."""
+        if Kind.GENERATE.value not in backend.info.kinds:
+            rate = measure_embedding(backend.embedding(), self._clock)
+            return msgspec.structs.replace(backend.info, prefill_tps=rate.prefill_tps)
+        decode, prefill = load.threads, load.threads_batch or load.threads
+        why = "set by the owner"
+        if not load.threads:
+            decode, prefill, why = tune(backend, self._clock, self._cores, prefill=load.threads_batch)
+        speed = measure(backend, self._clock)
+        if not load.threads:
+            expected = Expected(_seconds(speed.decode_tps), _seconds(speed.prefill_tps))
+            self._pacer = Pacer(backend, self._clock, expected, decode=decode, prefill=prefill)
+        return msgspec.structs.replace(
+            backend.info,
+            decode_tps=speed.decode_tps,
+            prefill_tps=speed.prefill_tps,
+            threads=decode,
+            threads_batch=prefill,
+            threads_reason=why,
+        )
 
     def _make_loop(self, backend: Backend, load: Load, info: EngineInfo) -> Loop:
         return Loop(
@@ -121,7 +148,12 @@ class Worker:
             host_bytes=load.cache_bytes,
             prefill_tps=info.prefill_tps,
             complain=_complain,
+            paced=self._paced,
         )
+
+    def _paced(self, rows: int, seconds: float) -> None:
+        if self._pacer is not None:
+            self._pacer.observe(rows, seconds)
 
     def _progress(self, fraction: float) -> bool:
         """Tell the parent how far the load is; raising is no way out of a C callback, so leaving is done here."""
@@ -200,6 +232,10 @@ class Worker:
     def _flush(self) -> None:
         while self._channel.unsent:
             self._channel.poll(None)
+
+
+def _seconds(rate: float) -> float:
+    return 1 / rate if rate > 0 else 0.0
 
 
 def _complain(place: str) -> None:

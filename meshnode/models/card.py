@@ -6,12 +6,18 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from meshnode.domain import ModelCard, ModelId
 from meshnode.errors import ModelFileRefused
 from meshnode.models.gguf import GgufMetadata, check_servable, read_metadata
 from meshnode.models.names import canonical_id, slug
+
+_AS_THE_FILE_SAYS: Final = (
+    "architecture", "context_length", "parameters", "layers", "embedding_length", "kv_bytes_per_token", "state_bytes",
+    "row_floats", "active_bytes", "vocab_size", "name", "license", "template_sha256",
+)  # fmt: skip
+"""Fields that a card has of its file's metadata, under the same names."""
 
 
 def open_model(path: Path) -> BinaryIO:
@@ -74,18 +80,9 @@ def read_card(
         size=found.st_size,
         modified_ns=found.st_mtime_ns,
         sha256=sha256,
-        architecture=metadata.architecture,
         quantisation=chosen.rpartition(":")[2],
-        context_length=metadata.context_length,
-        parameters=metadata.parameters,
-        layers=metadata.layers,
-        embedding_length=metadata.embedding_length,
-        kv_bytes_per_token=metadata.kv_bytes_per_token,
-        vocab_size=metadata.vocab_size,
+        **{name: getattr(metadata, name) for name in _AS_THE_FILE_SAYS},
         family=slug(metadata.basename) or metadata.architecture,
-        name=metadata.name,
-        license=metadata.license,
-        template_sha256=metadata.template_sha256,
         source=source,
         added=added,
         managed=managed,

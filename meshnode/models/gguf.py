@@ -33,6 +33,9 @@ class GgufMetadata(Record, frozen=True):
 
     ``kind`` is ``general.type`` (``model``, ``adapter``, ``mmproj`` …). ``kv_bytes_per_token`` is for an f16
     cache with every layer attending over the whole context, so an upper bound for hybrid and sliding-window models.
+    ``state_bytes`` is what one conversation takes of a recurrent model's state, all layers being counted as such.
+    ``row_floats`` is how many floats computing one token holds at its widest, and ``active_bytes`` how much of the
+    weights it reads: of a mixture of experts those in use.
     ``split_count`` over 1 means the file is one shard of several, number ``split_no`` (from 0).
     """
 
@@ -53,6 +56,9 @@ class GgufMetadata(Record, frozen=True):
     vocab_size: int = 0
     parameters: int = 0
     kv_bytes_per_token: int = 0
+    state_bytes: int = 0
+    row_floats: int = 0
+    active_bytes: int = 0
     tokenizer: str = ""
     chat_template: str | None = None
     template_sha256: str = ""
@@ -131,6 +137,9 @@ def describe(file: GgufFile) -> GgufMetadata:
         embedding_length=width,
         vocab_size=pairs.length("tokenizer.ggml.tokens") or pairs.number(f"{architecture}.vocab_size", 1 << 31),
         parameters=sum(tensor.elements for tensor in file.tensors),
+        state_bytes=_state_bytes(pairs, architecture, layers),
+        row_floats=_row_floats(pairs, architecture, layers, width),
+        active_bytes=_active_bytes(pairs, architecture, file.tensors),
         kv_bytes_per_token=_kv_bytes(pairs, architecture, width, max(heads, default=0), kv_heads),
         tokenizer=pairs.text("tokenizer.ggml.model"),
         chat_template=None if template is None else template.decode("utf-8", "replace"),
@@ -157,6 +166,37 @@ def _kinds(architecture: str, pooling: int) -> tuple[str, ...]:
         return ()
     embeds = bool(pooling) or architecture in MADE_TO_EMBED
     return (Kind.EMBED.value,) if embeds else (Kind.GENERATE.value, Kind.EMBED.value)
+
+
+def _state_bytes(pairs: _Pairs, architecture: str, layers: int) -> int:
+    """Of a state-space model (``ssm`` keys): the last inputs of the convolution, and the state, in f32."""
+    kernel, inner, state, groups = (
+        pairs.number(f"{architecture}.ssm.{key}", MAX_WIDTH)
+        for key in ("conv_kernel", "inner_size", "state_size", "group_count")
+    )
+    return layers * 4 * (max(kernel - 1, 0) * (inner + 2 * groups * state) + state * inner)
+
+
+def _row_floats(pairs: _Pairs, architecture: str, layers: int, width: int) -> int:
+    """Three vectors of the feed-forward's length and four of the model's: what llama.cpp's graphs were seen to hold."""
+    dense = max(pairs.per_layer(f"{architecture}.feed_forward_length", layers), default=0)
+    used = pairs.number(f"{architecture}.expert_used_count", MAX_WIDTH)
+    expert = pairs.number(f"{architecture}.expert_feed_forward_length", MAX_WIDTH, default=dense if used else 0)
+    return max(3 * dense * (not used) + 4 * width, used * (3 * expert + width) + 4 * width)
+
+
+def _active_bytes(pairs: _Pairs, architecture: str, tensors: tuple[Tensor, ...]) -> int:
+    """All weights but the experts that sit idle and the table of embeddings, of which one row is read."""
+    experts = pairs.number(f"{architecture}.expert_count", MAX_WIDTH)
+    used = min(pairs.number(f"{architecture}.expert_used_count", MAX_WIDTH), experts)
+    tied = not any(tensor.name == "output.weight" for tensor in tensors)
+    total = 0
+    for tensor in tensors:
+        if "_exps." in tensor.name and experts:
+            total += tensor.size * used // experts
+        elif tied or tensor.name != "token_embd.weight":
+            total += tensor.size
+    return total
 
 
 def _quantisation(file_type: int, tensors: tuple[Tensor, ...]) -> str:

@@ -180,6 +180,10 @@ class LlamaBackend:
         self.remove(seq)
         return False
 
+    def set_threads(self, decode: int, prefill: int) -> None:
+        """From the next batch on."""
+        api.llama_set_n_threads(self._context, decode, prefill)
+
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this before each node of the graph, in batches long enough to matter. CPU only, as in llama.cpp."""
         self._should_abort = should_abort
@@ -246,6 +250,7 @@ class LlamaBackend:
             kinds=("generate", "embed") if self._generates else ("embed",),
             embedding_length=self._embedding.shape.width,
             load_s=load_s,
+            memory=LOG.memory,
         )
 
 
