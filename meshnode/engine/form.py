@@ -56,6 +56,7 @@ class Forms:
             tools=_callable(request),
             prompt_tail=form.prompt_tail,
             parallel=request.parallel_tool_calls,
+            forced=form.matcher is not None and request.constraint is None,
             ids=_Ids(form, choice),
         )
 
