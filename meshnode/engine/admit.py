@@ -17,10 +17,10 @@ from meshnode.domain import (
     ToolMode,
 )
 from meshnode.engine.backend import Backend
-from meshnode.engine.bad_words import token_words
+from meshnode.engine.bad_words import TokenWords, token_words
 from meshnode.engine.breakers import Vocabulary
 from meshnode.engine.choice import Choice
-from meshnode.engine.form import Forms
+from meshnode.engine.form import Form, Forms
 from meshnode.engine.generation import Generation
 from meshnode.engine.pipe import Submit
 from meshnode.engine.sampling import Sampler
@@ -69,27 +69,29 @@ class Admission:
         seed = (self._entropy() if wanted is None else wanted) & _SEED_MASK
         bad_words = token_words(request.sampling.bad_words, self._plain_tokens)
         form = self._forms.of(request, tokens, self._prompt_tail(request), seed)
-
-        def make(index: int, sequence: TokenSequence) -> Choice:
-            sampler = Sampler(
-                request.sampling,
-                seed=seed,
-                choice=index,
-                prompt=tokens,
-                bad_words=bad_words,
-                vocabulary=self._vocabulary,
-            )
-            return Choice(
-                index,
-                sequence,
-                sampler,
-                partial(self._forms.piece, form),
-                reader=self._forms.reader(form, index),
-                matcher=None if form.matcher is None else form.matcher.fork(),
-                top_logprobs=request.top_logprobs,
-            )
-
+        make = partial(self._choice, form, bad_words)
         return Generation(submit.number, leader, make, count=request.choices, seed=seed, now=now)
+
+    def _choice(self, form: Form, bad_words: TokenWords, index: int, sequence: TokenSequence) -> Choice:
+        """One of the answers."""
+        request = form.request
+        sampler = Sampler(
+            request.sampling,
+            seed=form.seed,
+            choice=index,
+            prompt=form.prompt,
+            bad_words=bad_words,
+            vocabulary=self._vocabulary,
+        )
+        return Choice(
+            index,
+            sequence,
+            sampler,
+            partial(self._forms.piece, form),
+            reader=self._forms.reader(form, index),
+            matcher=None if form.matcher is None else form.matcher.fork(),
+            top_logprobs=request.top_logprobs,
+        )
 
     def _prompt_tail(self, request: GenerationRequest) -> str:
         """What the template wrote last, for the answer to go on from."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from meshnode.domain import FinishReason, Kind
 from meshnode.engine.admit import Admission
-from meshnode.engine.backend import Aborted, Backend, NoSpace, Row
+from meshnode.engine.backend import Aborted, Backend, NoSpace
 from meshnode.engine.budget import StepBudget
 from meshnode.engine.choice import Choice
 from meshnode.engine.embedding import Embedder
@@ -38,19 +38,6 @@ class _Work(NamedTuple):
 
 
 _NOTHING = _Work(0, 0)
-
-
-def _rows(chunks: Iterable[Chunk]) -> list[Row]:
-    """The batch of a plan, in its order; the last row of a chunk that completes its sequence gives logits."""
-    rows: list[Row] = []
-    for sequence, length, last in chunks:
-        slot, start = sequence.slot, sequence.computed
-        assert slot is not None, "only sequences with a slot are planned"
-        tokens = sequence.tokens[start : start + length]
-        rows += [Row(slot, token, start + offset, False) for offset, token in enumerate(tokens)]
-        if last:
-            rows[-1] = rows[-1]._replace(logits=True)
-    return rows
 
 
 def _silent(_: str) -> None:
@@ -257,7 +244,7 @@ class Loop:
         began = self._clock()
         self._chunks = chunks
         try:
-            self._backend.decode(_rows(chunks))
+            self._backend.decode([row for chunk in chunks for row in chunk.rows()])
         except NoSpace:
             return self._give_way(chunks)
         except Aborted:

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from meshnode.domain import ServiceClass
+from meshnode.engine.backend import Row
 from meshnode.engine.fairness import TokenCounters
 from meshnode.engine.memory import Memory, Operation
 from meshnode.engine.sequence import TokenSequence
@@ -40,6 +41,16 @@ class Chunk(NamedTuple):
     sequence: TokenSequence
     length: int
     last: bool
+
+    def rows(self) -> list[Row]:
+        """Its part of the batch; if nothing is pending after it, the last row gives logits."""
+        slot, start = self.sequence.slot, self.sequence.computed
+        assert slot is not None, "only sequences with a slot are planned"
+        tokens = self.sequence.tokens[start : start + self.length]
+        rows = [Row(slot, token, place, False) for place, token in enumerate(tokens, start)]
+        if self.last:
+            rows[-1] = rows[-1]._replace(logits=True)
+        return rows
 
 
 class Plan(NamedTuple):

@@ -102,8 +102,8 @@ class Family:
         """A parser of one reply. ``tools`` are those it may call: none if tools are off.
 
         ``prompt_tail`` is what the template wrote for the reply to go on from, ``ids`` names calls that the model does
-        not. Of a reply that is ``forced`` by a grammar, as one with a strict tool is, nothing begins a call but what the
-        grammar holds: no second syntax of the family, and no mark within reasoning.
+        not. Of a reply that is ``forced`` by a grammar, as one with a strict tool is, nothing begins a call but what
+        the grammar holds: no second syntax of the family, and no mark within reasoning.
         """
         only = forced or any(tool.strict for tool in tools)
         return Parser(self, tools, parallel=parallel, ids=ids, replayed=self.replayed(prompt_tail), only_forced=only)
