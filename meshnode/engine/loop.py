@@ -48,6 +48,18 @@ def _unwatched(_rows: int, _seconds: float) -> None:
     """Nobody wants to know how long steps take."""
 
 
+def _scheduler(backend: Backend, *, host_bytes: int, queue_limit: int) -> Scheduler:
+    info = backend.info
+    return Scheduler(
+        slots=info.n_seq_max,
+        cells=info.n_ctx,
+        ids=backend.ids,
+        cuttable=backend.cuttable,
+        host_bytes=host_bytes,
+        queue_limit=queue_limit,
+    )
+
+
 class Loop:
     """Requests in, steps out, over one backend, whose cache is its own: what is there is forgotten.
 
@@ -80,14 +92,7 @@ class Loop:
         self._complain = complain
         self._paced = paced
         self._admission = Admission(backend, template, entropy=entropy)
-        self._scheduler = Scheduler(
-            slots=info.n_seq_max,
-            cells=info.n_ctx,
-            ids=backend.ids,
-            cuttable=backend.cuttable,
-            host_bytes=host_bytes,
-            queue_limit=queue_limit,
-        )
+        self._scheduler = _scheduler(backend, host_bytes=host_bytes, queue_limit=queue_limit)
         self._budget = StepBudget(max(step_tokens, info.n_seq_max + 1), prefill_tps=prefill_tps)
         self._embedder = Embedder(
             backend, most=step_tokens, prefill_tps=prefill_tps, clock=clock, queue_limit=queue_limit

@@ -109,16 +109,21 @@ def check_servable(metadata: GgufMetadata) -> None:
         )
 
 
+def _layers(pairs: _Pairs, architecture: str) -> int:
+    """How many layers a model of an architecture that has a name has. Raises ModelFileRefused."""
+    if not _ARCHITECTURE.match(architecture):
+        raise refuse(f"general.architecture is {show(architecture)}")
+    return pairs.number(f"{architecture}.block_count", MAX_LAYERS)
+
+
 def describe(file: GgufFile) -> GgufMetadata:
     """The model that the pairs and tensors of a file describe. Raises ModelFileRefused."""
     pairs = _Pairs(file.pairs)
     architecture = pairs.text("general.architecture")
-    if not _ARCHITECTURE.match(architecture):
-        raise refuse(f"general.architecture is {show(architecture)}")
-    layers = pairs.number(f"{architecture}.block_count", MAX_LAYERS)
+    layers = _layers(pairs, architecture)
     heads = pairs.per_layer(f"{architecture}.attention.head_count", layers)
     kv_heads = pairs.per_layer(f"{architecture}.attention.head_count_kv", layers) or heads
-    width = pairs.number(f"{architecture}.embedding_length", MAX_WIDTH)
+    width, most_heads = pairs.number(f"{architecture}.embedding_length", MAX_WIDTH), max(heads, default=0)
     template = file.raw.get("tokenizer.chat_template")
     return GgufMetadata(
         version=file.version,
@@ -132,7 +137,7 @@ def describe(file: GgufFile) -> GgufMetadata:
         license=pairs.text("general.license"),
         context_length=pairs.number(f"{architecture}.context_length", MAX_CONTEXT),
         layers=layers,
-        heads=max(heads, default=0),
+        heads=most_heads,
         kv_heads=max(kv_heads, default=0),
         embedding_length=width,
         vocab_size=pairs.length("tokenizer.ggml.tokens") or pairs.number(f"{architecture}.vocab_size", 1 << 31),
@@ -140,7 +145,7 @@ def describe(file: GgufFile) -> GgufMetadata:
         state_bytes=_state_bytes(pairs, architecture, layers),
         row_floats=_row_floats(pairs, architecture, layers, width),
         active_bytes=_active_bytes(pairs, architecture, file.tensors),
-        kv_bytes_per_token=_kv_bytes(pairs, architecture, width, max(heads, default=0), kv_heads),
+        kv_bytes_per_token=_kv_bytes(pairs, architecture, width, most_heads, kv_heads),
         tokenizer=pairs.text("tokenizer.ggml.model"),
         chat_template=None if template is None else template.decode("utf-8", "replace"),
         template_sha256="" if template is None else hashlib.sha256(template).hexdigest(),

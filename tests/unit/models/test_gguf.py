@@ -127,3 +127,25 @@ def test_a_reranker_is_refused_by_what_it_is() -> None:
         check_servable(read(tiny_bert(pooling=4)))
     with pytest.raises(ModelFileRefused, match="pooling_type is 9"):
         read(tiny_bert(pooling=9))
+
+
+def test_a_recurrent_models_state_is_counted_for_each_conversation() -> None:
+    made = tiny_gguf(layers=2)
+    state = {"conv_kernel": 4, "inner_size": 128, "state_size": 16, "group_count": 1}
+    made.metadata |= {f"llama.ssm.{key}": Value(U32, value) for key, value in state.items()}
+    data = made.encode()
+    metadata = read_metadata(io.BytesIO(data), len(data))
+    assert metadata.state_bytes == 2 * 4 * (3 * (128 + 2 * 16) + 16 * 128)
+    plain = tiny_gguf(layers=2).encode()
+    assert read_metadata(io.BytesIO(plain), len(plain)).state_bytes == 0
+
+
+def test_a_row_is_as_wide_as_its_feed_forward_or_the_experts_in_use() -> None:
+    dense = tiny_gguf(embd=64, ffn=128)
+    mixture = tiny_gguf(embd=64, ffn=128)
+    mixture.metadata |= {"llama.expert_count": Value(U32, 8), "llama.expert_used_count": Value(U32, 2)}
+    widths = []
+    for made in (dense, mixture):
+        data = made.encode()
+        widths.append(read_metadata(io.BytesIO(data), len(data)).row_floats)
+    assert widths == [3 * 128 + 4 * 64, 2 * (3 * 128 + 64) + 4 * 64]
