@@ -170,10 +170,11 @@ class Loop:
         """One engine step, or only the events there are to report; ``None`` when there was nothing to do or say."""
         began = self._clock()
         plan = self._scheduler.plan(lambda decoding: self._budget.tokens(decoding=decoding), began)
-        self._operate(plan.operations)
+        lost = self._operate(plan.operations)
+        chunks = tuple(chunk for chunk in plan.chunks if chunk.sequence not in lost)
         for sequence in plan.admitted:
             self._say_admitted(sequence, began)
-        work = self._run(plan.chunks) if plan.chunks else _NOTHING
+        work = self._run(chunks) if chunks else _NOTHING
         if self._queue_changed or plan.admitted or plan.requeued:
             self._announce_queue()
         if not (self._events or plan.chunks):
@@ -187,8 +188,9 @@ class Loop:
             prefilled=work.prefilled,
         )
 
-    def _operate(self, operations: Iterable[Operation]) -> None:
-        """Make the backend's cache what the scheduler counts with."""
+    def _operate(self, operations: Iterable[Operation]) -> list[TokenSequence]:
+        """Make the backend's cache what the scheduler counts with; sequences whose state could not be brought back."""
+        lost = []
         for it in operations:
             if isinstance(it, Cut):
                 self._backend.remove(*it)
@@ -196,18 +198,19 @@ class Loop:
                 self._backend.copy(*it)
             elif isinstance(it, Save):
                 self._scheduler.memory.store.settle(it.state, self._backend.save(it.seq))
-            else:
-                self._recall(it)
+            elif not self._recall(it):
+                lost += [sequence for sequence in self._scheduler.running if sequence.slot == it.seq]
+        for sequence in lost:
+            sequence.rewind()  # it is computed instead, from the next plan on
+            sequence.cached = sequence.cached if self._generations[sequence.number].started else 0
+        return lost
 
-    def _recall(self, it: Recall) -> None:
-        """Bring a state back; what cannot be is computed."""
+    def _recall(self, it: Recall) -> bool:
         data = it.state.data
         if data is not None and self._backend.restore(it.seq, data) and self._backend.remove(it.seq, it.length):
-            return
+            return True
         self._backend.remove(it.seq)
-        for sequence in self._scheduler.running:
-            if sequence.slot == it.seq:
-                sequence.rewind()
+        return False
 
     def _say_admitted(self, sequence: TokenSequence, now: float) -> None:
         generation = self._generations[sequence.number]
