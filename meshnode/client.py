@@ -21,7 +21,7 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
-from meshnode.client_records import Credits, Model, Peer, PullProgress, Served, Status
+from meshnode.client_records import Credits, Model, Outlook, Peer, PullProgress, Served, Status
 from meshnode.domain import Message, ModelId, PeerId, Record, TextPart
 from meshnode.errors import (
     DeadlineExceeded,
@@ -130,6 +130,10 @@ class Client:
     def remove(self, model: str) -> ModelId:
         """Forget a model, and delete its file if it lies in the home; its whole name. Raises ModelNotFound."""
         return self._decode(self._ask("DELETE", _path_of(model)), _Removed).id
+
+    def fit(self, model: str, context: int = 0) -> Outlook:
+        """Whether a model would run there, and how; ``context`` in tokens, 0: the node's. Raises ModelNotFound."""
+        return self._decode(self._ask("GET", f"{_path_of(model)}/fit?context={context}"), Outlook)
 
     def load(self, model: str) -> Model:
         """Bring a model into memory; returns when it is there. Raises ModelFailed."""

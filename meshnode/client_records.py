@@ -18,7 +18,8 @@ class DeviceStatus(Record, frozen=True, omit_defaults=False):
 class ModelStatus(Record, frozen=True, omit_defaults=False):
     """A model as ``/api/status`` shows it; speeds in tokens per second, as measured when it was loaded.
 
-    Where it lies and how fast it is are ``None`` until it is loaded.
+    Where it lies and how fast it is are ``None`` until it is loaded. ``memory`` is what it takes, in bytes, as its
+    library says, and ``memory_estimated`` what was expected before.
     """
 
     id: ModelId
@@ -29,7 +30,13 @@ class ModelStatus(Record, frozen=True, omit_defaults=False):
     gpu_layers: int | None = None
     layers: int | None = None
     devices: tuple[str, ...] | None = None
+    memory: int = 0
+    memory_estimated: int = 0
     threads: int | None = None
+    threads_batch: int | None = None
+    threads_reason: str = ""
+    sandbox: tuple[str, ...] = ()
+    sandbox_missing: tuple[str, ...] = ()
     decode_tps: float | None = None
     prefill_tps: float | None = None
     running: int = 0
@@ -48,6 +55,14 @@ class MeshStatus(Record, frozen=True, omit_defaults=False):
     client_only: bool = False
 
 
+class Fetching(Record, frozen=True, omit_defaults=False):
+    """A model on its way to the disk: ``phase`` as of a pull, ``progress`` of the fetching in 0..1."""
+
+    source: str
+    phase: str = "fetch"
+    progress: float = 0.0
+
+
 class Status(Record, frozen=True, omit_defaults=False):
     """``/api/status``."""
 
@@ -58,6 +73,7 @@ class Status(Record, frozen=True, omit_defaults=False):
     home: str = ""
     uptime_s: float = 0.0
     models: tuple[ModelStatus, ...] = ()
+    fetching: tuple[Fetching, ...] = ()
     devices: tuple[DeviceStatus, ...] = ()
     backends: tuple[str, ...] = ()
     draining: bool = False
@@ -84,6 +100,39 @@ class Model(Record, frozen=True, omit_defaults=False):
     reason: str = ""
     owned_by: str = "local"
     providers: int = 0
+
+
+class Fit(Record, frozen=True, omit_defaults=False):
+    """What a model takes (bytes) and where it would run: ``gpu``, ``split``, ``cpu`` or ``none``."""
+
+    placement: str
+    gpu_layers: int = 0
+    layers: int = 0
+    context: int = 0
+    largest_context: int = 0
+    weights: int = 0
+    cache: int = 0
+    compute: int = 0
+    needed: int = 0
+    free: int = 0
+    sentence: str = ""
+
+
+class Pace(Record, frozen=True, omit_defaults=False):
+    """Tokens per second, and whether that was ``measured``, is ``estimated``, or ``unknown`` (0)."""
+
+    decode_tps: float = 0.0
+    source: str = "unknown"
+    sentence: str = ""
+
+
+class Outlook(Record, frozen=True, omit_defaults=False):
+    """Whether a model would run on the node alone, with the memory that is free now."""
+
+    model: ModelId
+    fits: bool
+    fit: Fit
+    speed: Pace = Pace()
 
 
 class PullProgress(Record, frozen=True, omit_defaults=False):

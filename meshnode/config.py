@@ -76,7 +76,10 @@ class ServeSettings(Record, frozen=True):
 
 
 class EngineSettings(Record, frozen=True):
-    """How models are run. ``context`` and ``batch`` in tokens, ``cache_ram`` in MiB."""
+    """How models are run.
+
+    ``context`` and ``batch`` in tokens, ``cache_ram`` in MiB, ``memory`` in bytes (0: what is free).
+    """
 
     enabled: bool = True
     cpu: bool = False
@@ -88,7 +91,9 @@ class EngineSettings(Record, frozen=True):
     threads: int = 0
     threads_batch: int = 0
     gpu_layers: int = -1
-    max_loaded: int = 1
+    max_loaded: int = 4
+    memory: int = 0
+    idle_unload_s: float = 1800.0
     load_timeout_s: float = 600.0
     sandbox: bool = True
 

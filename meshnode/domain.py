@@ -253,9 +253,12 @@ class Continuation(Record, frozen=True, forbid_unknown_fields=True):
 class GenerationRequest(Record, frozen=True):
     """One request in no dialect.
 
-    Exactly one of ``messages`` (rendered by the model's own chat template) and ``prompt`` (text or token ids,
-    taken as they are) is given. ``top_logprobs`` ``None`` means none are wanted. ``deadline_s`` bounds the whole
-    answer, from when the record was made; without one only its first token is bounded (FIRST_TOKEN_S).
+    To generate, exactly one of ``messages`` (rendered by the model's own chat template) and ``prompt`` (text or token
+    ids, taken as they are) is given. To embed, ``inputs`` are (texts, or token ids taken as they are), each of which
+    becomes one vector, cut to ``dimensions`` where these are given.
+
+    ``top_logprobs`` ``None`` means none are wanted. ``deadline_s`` bounds the whole answer, from when the record was
+    made; without one only its first token is bounded (FIRST_TOKEN_S).
     ``template_kwargs`` is JSON text handed to the chat template.
     """
 
@@ -284,6 +287,8 @@ class GenerationRequest(Record, frozen=True):
     session: str | None = None
     continuation: Continuation | None = None
     cache_prompt: bool = True
+    inputs: tuple[str | tuple[int, ...], ...] = ()
+    dimensions: int | None = None
 
 
 # --- models -------------------------------------------------------------------------------------
@@ -304,6 +309,9 @@ class ModelCard(Record, frozen=True):
     layers: int = 0
     embedding_length: int = 0
     kv_bytes_per_token: int = 0
+    state_bytes: int = 0
+    row_floats: int = 0
+    active_bytes: int = 0
     vocab_size: int = 0
     family: str = ""
     name: str = ""
@@ -314,3 +322,5 @@ class ModelCard(Record, frozen=True):
     managed: bool = False
     """Whether the file lies in the home and ``rm`` may delete it; else it is only referred to."""
     modalities: tuple[str, ...] = ("text",)
+    kinds: tuple[str, ...] = (Kind.GENERATE.value, Kind.EMBED.value)
+    """What may be asked of it (:class:`Kind`); a model made for embeddings generates nothing."""

@@ -43,9 +43,10 @@ class Queued(Tagged, frozen=True):
 
 
 class Loading(Tagged, frozen=True):
-    """The model is being loaded; ``fraction`` in 0..1."""
+    """The model is being loaded; ``fraction`` in 0..1. ``fetching``: of its file, which is on its way to the disk."""
 
     fraction: float
+    fetching: bool = False
 
 
 class Prefilling(Tagged, frozen=True):

@@ -28,15 +28,16 @@ from meshnode.api.app import create_app
 from meshnode.api.context import ApiContext, NodeFacts
 from meshnode.api.server import Timing, serve
 from meshnode.config import Settings
-from meshnode.engine.machine import NO_ENGINE, Machine, look_around
+from meshnode.engine.machine import NO_ENGINE, look_around
 from meshnode.engine.opening import open_engine
-from meshnode.engine.pool import PoolLimits, open_pool
+from meshnode.engine.pool import Pool, PoolLimits, open_pool
 from meshnode.engine.process import worker_spawner
 from meshnode.errors import MeshnodeError, ModelNotFound
 from meshnode.gateway.admission import Admission
 from meshnode.gateway.credentials import new_admin_token, read_key_file
 from meshnode.gateway.turnstile import Turnstile
 from meshnode.identity import Identity, load_or_create
+from meshnode.memory import ModelMemory
 from meshnode.mesh.consent import at_start
 from meshnode.mesh.peering import Peering, World, open_peering
 from meshnode.models.catalogue import best_for, suggestion
@@ -185,6 +186,23 @@ def _open_library(settings: Settings, home: Path, facts: Facts) -> AbstractAsync
     )
 
 
+def _open_pool(
+    settings: Settings, memory: ModelMemory, facts: Facts, metrics: Metrics
+) -> AbstractAsyncContextManager[Pool]:
+    """The models in memory, each with a worker of its own."""
+    engine = settings.engine
+    note, context = memory.noting(facts.note), memory.context_for
+    return open_pool(
+        partial(open_engine, engine, worker_spawner(os.environ, engine.sandbox), note, context=context),
+        metrics=metrics,
+        entropy=_random64,
+        limits=PoolLimits(
+            max_loaded=engine.max_loaded, max_queued=settings.api.max_queued, idle_unload_s=engine.idle_unload_s
+        ),
+        room=memory.room,
+    )
+
+
 @asynccontextmanager
 async def _open_parts(
     settings: Settings, home: Path, identity: Identity, database: Database, facts: Facts, stop: trio.Event
@@ -192,16 +210,13 @@ async def _open_parts(
     """Library, engines, host and mesh, each of which closes when the block is left, last opened first."""
     metrics = Metrics()
     machine = await look_around(os.environ, cpu=settings.engine.cpu) if settings.engine.enabled else NO_ENGINE
+    memory = ModelMemory(machine, settings.engine, machine.ram_free)
+    await memory.recall(facts)
     psk = read_network_key(settings.net.private_network)
     door = Doorkeeper(own_addresses, trio.current_time)
     async with (
         _open_library(settings, home, facts) as library,
-        open_pool(
-            partial(open_engine, settings.engine, worker_spawner(os.environ, settings.engine.sandbox), facts.note),
-            metrics=metrics,
-            entropy=_random64,
-            limits=PoolLimits(max_loaded=settings.engine.max_loaded, max_queued=settings.api.max_queued),
-        ) as pool,
+        _open_pool(settings, memory, facts, metrics) as pool,
         open_host(
             identity, settings.net.listen, psk=psk, announce=settings.net.announce, admits=door, blocked=door.blocked
         ) as host,
@@ -225,7 +240,7 @@ async def _open_parts(
             aside=trio.to_thread.run_sync,
         )
         async with open_peering(world) as peering:
-            yield _Node(world, home, library, host, peering, machine)
+            yield _Node(world, home, library, host, peering, memory)
 
 
 def _random64() -> int:
@@ -239,7 +254,7 @@ class _Node:
     """The opened parts, and what is done with them."""
 
     def __init__(
-        self, world: World, home: Path, library: Library, host: Host, peering: Peering, machine: Machine
+        self, world: World, home: Path, library: Library, host: Host, peering: Peering, memory: ModelMemory
     ) -> None:
         self._settings = world.settings
         self._home = home
@@ -249,7 +264,8 @@ class _Node:
         self._host = host
         self._peering = peering
         self._metrics = world.metrics
-        self._machine = machine
+        self._machine = memory.machine
+        self._memory = memory
         self._urls: tuple[str, ...] = ()
 
     @asynccontextmanager
@@ -294,6 +310,7 @@ class _Node:
             keys=read_key_file(api.key_file),
             aliases=self._settings.aliases,
             client_only=self._settings.serve.client_only,
+            outlook=self._memory.outlook,
         )
 
     def _facts(self) -> NodeFacts:

@@ -101,7 +101,11 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _setting("engine.threads_batch", kinds.integer(0, 1024), 0, "CPU threads for reading prompts; 0 chooses."),
     _setting("engine.gpu_layers", kinds.integer(-1, 10000), -1,
              "Layers to put on the GPU; -1 means all that fit.", flag="--gpu-layers"),
-    _setting("engine.max_loaded", kinds.integer(1, 64), 1, "Models in memory at a time."),
+    _setting("engine.max_loaded", kinds.integer(1, 64), 4, "Models in memory at a time, where that is large enough."),
+    _setting("engine.memory", kinds.size(0, 1 << 50), 0,
+             "Memory that models in it take together; 0 takes what is free when one is loaded, less a reserve."),
+    _setting("engine.idle_unload_s", kinds.number(0, 1e8), 1800.0,
+             "Seconds after which a model that nobody used gives its memory back; 0 keeps it."),
     _setting("engine.load_timeout_s", kinds.number(1, 86400), 600.0, "Seconds a model may take to load."),
     _setting("engine.sandbox", kinds.switch(), True,
              "Keep each model's process from files, network and programs; `--no-sandbox` does not, for a GPU's driver "

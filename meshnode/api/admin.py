@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import structlog
 import trio
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 from quart.wrappers.response import ResponseBody
 
 from meshnode.api.asgi import body_of, current
@@ -23,7 +23,7 @@ from meshnode.api.sse import encode
 from meshnode.api.status import model_state
 from meshnode.api.strictjson import parse_object
 from meshnode.domain import ModelCard
-from meshnode.errors import Draining, Unauthorized
+from meshnode.errors import Draining, InvalidField, Unauthorized
 from meshnode.mesh.view import MeshModel
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -108,7 +108,13 @@ def _library(routes: Blueprint, context: ApiContext) -> None:
 
 
 def _memory(routes: Blueprint, context: ApiContext) -> None:
-    """Models in memory."""
+    """Models in memory, and whether they would fit there."""
+
+    @routes.get("/api/models/<path:name>/fit")
+    async def fit(name: str) -> dict[str, Any]:
+        card = context.library.resolve(name)
+        found: dict[str, Any] = msgspec.to_builtins(context.outlook(card, _tokens(request.args.get("context", "0"))))
+        return found
 
     @routes.post("/api/models/<path:name>/load")
     async def load(name: str) -> dict[str, Any]:
@@ -121,6 +127,13 @@ def _memory(routes: Blueprint, context: ApiContext) -> None:
         card = context.library.resolve(name)
         await context.pool.unload(card.id)
         return {"model": _entry(context, card)}
+
+
+def _tokens(given: str) -> int:
+    """A context length in a query. Raises InvalidField."""
+    if not given.isascii() or not given.isdigit() or len(given) > 9:
+        raise InvalidField(f"context: {given[:20]!r} is no number of tokens.", param="context")
+    return int(given)
 
 
 class PullStream(ResponseBody):

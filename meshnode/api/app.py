@@ -18,6 +18,8 @@ from meshnode.api.chat_schema import parse_chat
 from meshnode.api.completions import CompletionRenderer
 from meshnode.api.completions_schema import parse_completion
 from meshnode.api.context import ApiContext
+from meshnode.api.embeddings import EmbeddingRenderer
+from meshnode.api.embeddings_schema import parse_embedding
 from meshnode.api.generation import Dialect, answer
 from meshnode.api.guard import Knock, Policy, answer_headers, judge
 from meshnode.api.mesh import mesh
@@ -35,6 +37,7 @@ _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 CHAT: Final = Dialect("chatcmpl-", parse_chat, ChatRenderer)
 COMPLETION: Final = Dialect("cmpl-", parse_completion, CompletionRenderer)
+EMBEDDING: Final = Dialect("embd-", parse_embedding, EmbeddingRenderer)
 
 
 class Application(QuartTrio):
@@ -62,6 +65,10 @@ def create_app(context: ApiContext) -> QuartTrio:
     @app.post("/v1/completions")
     async def completion() -> Response:
         return await answer(context, COMPLETION)
+
+    @app.post("/v1/embeddings")
+    async def embeddings() -> Response:
+        return await answer(context, EMBEDDING)
 
     return app
 

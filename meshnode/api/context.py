@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Protocol
 import trio
 
 from meshnode.config import ApiSettings
-from meshnode.domain import ModelCard, ModelId
+from meshnode.domain import ModelCard, ModelId, Record
 from meshnode.engine.pipe import Device, EngineInfo, Gauge
 from meshnode.gateway.keys import KeyRing
 from meshnode.gateway.turnstile import Turnstile
@@ -37,6 +37,8 @@ class ModelStateView(Protocol):
     def gauge(self) -> Gauge: ...
     @property
     def restarts(self) -> int: ...
+    @property
+    def estimated(self) -> int: ...
 
 
 class PullProgressView(Protocol):
@@ -52,8 +54,33 @@ class PullProgressView(Protocol):
     def model(self) -> ModelId | None: ...
 
 
+class ArrivalView(Protocol):
+    """A model on its way to the disk: ``phase`` as of a pull, ``fraction`` in 0..1, ``over`` once it has ended.
+
+    ``changed`` is set, and replaced, whenever any of them changes.
+    """
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def phase(self) -> str: ...
+    @property
+    def fraction(self) -> float: ...
+    @property
+    def over(self) -> bool: ...
+    @property
+    def changed(self) -> trio.Event: ...
+
+
 class Library(Protocol):
     """The models on disk."""
+
+    @property
+    def arrivals(self) -> Iterable[ArrivalView]:
+        """What is being fetched now."""
+
+    def arriving(self, name: str | None) -> ArrivalView | None:
+        """The fetch under way after which the model of that name (``None``: the default) will be here, if any."""
 
     def cards(self) -> tuple[ModelCard, ...]:
         """Every model this node holds."""
@@ -126,6 +153,8 @@ class ApiContext:
     wall_clock: Callable[[], float]
     stop: Callable[[], None]
     draining: trio.Event
+    outlook: Callable[[ModelCard, int], Record]
+    """Whether, where, with how much context and how fast a model would run here; a context of 0 is the settings'."""
     keys: KeyRing = field(default_factory=KeyRing)
     hosts: frozenset[str] = frozenset()
     """Further Host names to answer to: those of the TLS certificate, for a bind off loopback."""
@@ -136,3 +165,5 @@ class ApiContext:
     commit_after_s: float = 10.0
     """How long a stream may still turn into an error with its own status."""
     comment_every_s: float = 15.0
+    load_patience_s: float = 20.0
+    """How long a caller who sees no progress waits for a model to be loaded, before it is told when to come back."""

@@ -7,16 +7,18 @@ bound of the channel is what makes a slow client slow its own generation down.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import msgspec
 import trio
 
-from meshnode.api.context import ApiContext
+from meshnode.api.context import ApiContext, ArrivalView
 from meshnode.api.errors import as_error
+from meshnode.api.loading import still_on_its_way
 from meshnode.domain import FIRST_TOKEN_S, GenerationRequest
-from meshnode.errors import DeadlineExceeded, Draining, InternalFault, MeshnodeError
-from meshnode.events import Event, Failed, Finished, Queued, error_of
+from meshnode.errors import DeadlineExceeded, Draining, InternalFault, MeshnodeError, ModelNotFound
+from meshnode.events import Event, Failed, Finished, Loading, Queued, error_of
 from meshnode.gateway.turnstile import Turn
 from meshnode.mesh.answer import Answer, Route
 
@@ -73,17 +75,41 @@ class Feed:
 
     async def _read(self) -> None:
         with self._context.turnstile.turn() as turn:
-            async with self._context.dispatcher.open(await self._queue(turn)) as answer:
-                self._answer = answer
-                async for event in answer:
-                    if isinstance(event, Failed):
-                        self._error = error_of(event)
-                        return
-                    await self._send.send(event)
-                    if isinstance(event, Finished):
-                        self._ended = True
-                        return
-                raise InternalFault("the answer broke off without a last event.")
+            request = await self._queue(turn)
+            try:
+                await self._relay(request)
+            except ModelNotFound:
+                arrival = self._context.library.arriving(request.model or None)
+                if arrival is None:
+                    raise
+                await self._relay(await self._until_here(request, arrival))
+
+    async def _relay(self, request: GenerationRequest) -> None:
+        """The dispatcher's answer. Raises ModelNotFound, nothing being sent."""
+        async with self._context.dispatcher.open(request) as answer:
+            self._answer = answer
+            async for event in answer:
+                if isinstance(event, Failed):
+                    self._error = error_of(event)
+                    return
+                await self._send.send(event)
+                if isinstance(event, Finished):
+                    self._ended = True
+                    return
+            raise InternalFault("the answer broke off without a last event.")
+
+    async def _until_here(self, request: GenerationRequest, arrival: ArrivalView) -> GenerationRequest:
+        """Wait for a model that is being fetched, within the request's deadline; gives the request as it then is."""
+        began = trio.current_time()
+        patience = request.deadline_s or FIRST_TOKEN_S
+        with trio.move_on_after(patience):
+            while not arrival.over:
+                changed = arrival.changed
+                await self._send.send(Loading(arrival.fraction, fetching=True))
+                await changed.wait()
+        if not arrival.over:
+            raise still_on_its_way(Loading(arrival.fraction, fetching=True), math.inf)
+        return _as_left(request, began)
 
     async def _queue(self, turn: Turn) -> GenerationRequest:
         """Wait for this request's turn; gives the request with what is left of its deadline, for the dispatcher."""
@@ -98,16 +124,21 @@ class Feed:
             raise DeadlineExceeded(
                 f"the request waited for its {patience:g} s.", hint="Ask again later, or allow more."
             )
-        if self._request.deadline_s is None:
-            return self._request
-        left = max(0.0, began + self._request.deadline_s - trio.current_time())
-        return msgspec.structs.replace(self._request, deadline_s=left)
+        return _as_left(self._request, began)
 
     async def _end_with_node(self) -> None:
         await self._context.draining.wait()
         if not self._ended:
             self._error = Draining("the node is stopping.", hint="Try again when it is back.")
             self._scope.cancel()
+
+
+def _as_left(request: GenerationRequest, began: float) -> GenerationRequest:
+    """The request with what is left of its deadline, which counts from ``began``."""
+    if request.deadline_s is None:
+        return request
+    left = max(0.0, began + request.deadline_s - trio.current_time())
+    return msgspec.structs.replace(request, deadline_s=left)
 
 
 def start_feed(nursery: trio.Nursery, context: ApiContext, request: GenerationRequest) -> Feed:

@@ -18,9 +18,10 @@ from meshnode.errors import InvalidField, UnknownField, UnsupportedParameter
 
 T = TypeVar("T")
 
-CONTENT_FIELDS: Final = frozenset(
-    {"messages", "prompt", "suffix", "stop", "prediction", "chat_template_kwargs", "metadata", "user", "variables"}
-)
+CONTENT_FIELDS: Final = frozenset({
+    "messages", "prompt", "input", "suffix", "stop", "prediction", "chat_template_kwargs", "metadata", "user",
+    "variables",
+})  # fmt: skip
 """Top-level fields whose values may be what somebody wrote: an error names their kind, never their value."""
 
 

@@ -15,6 +15,7 @@ from meshnode.api.asgi import body_of, current
 from meshnode.api.context import ApiContext
 from meshnode.api.errors import as_error, envelope
 from meshnode.api.feed import Feed, start_feed
+from meshnode.api.loading import LoadWatch
 from meshnode.api.render import Heading, Renderer, coalesce, fingerprint, overhead_ms, waiting
 from meshnode.api.schema import Ask, Asker
 from meshnode.domain import ModelId, RequestId
@@ -24,6 +25,8 @@ from meshnode.mesh.answer import Route
 
 LARGE_BODY: Final = 1 << 17
 """Bytes of a body from which on it takes more than a few milliseconds to read."""
+PROGRESS_EVERY_S: Final = 1.0
+"""How often a stream that waits for its model says how far that is, at most."""
 _WAITS: Final = (Queued, Loading, Heartbeat)
 
 
@@ -79,17 +82,28 @@ class _Clocks(NamedTuple):
 
 async def _whole(context: ApiContext, dialect: Dialect, ask: Ask, feed: Feed, clocks: _Clocks) -> Response:
     events: list[Event] = []
-    while (event := await feed.receive()) is not None and not isinstance(event, Finished):
+    watch = LoadWatch(context.load_patience_s)
+    while not isinstance(event := await _next_or_later(feed, watch), Finished):
+        watch.see(event, trio.current_time())
         events.append(event)
-    if event is None:
-        raise InternalFault("the answer broke off without a last event.")
-    renderer = dialect.renderer(_heading(context, dialect, ask, feed.route), include_usage=True)
+    make = ask.renderer or dialect.renderer
+    renderer = make(_heading(context, dialect, ask, feed.route), include_usage=True)
     for one in [*events, event]:
         renderer.collect(one)
     response = Response(sse.encode(renderer.whole()), content_type="application/json")
     times = event.timings
     response.headers.update(_headers(feed.route, times.queue_ms, overhead_ms(times, clocks.total_ms())))
     return response
+
+
+async def _next_or_later(feed: Feed, watch: LoadWatch) -> Event:
+    """The next event of an answer that its caller does not see grow. Raises ModelLoading where that takes too long."""
+    with trio.CancelScope(deadline=watch.deadline):
+        event = await feed.receive()
+        if event is None:
+            raise InternalFault("the answer broke off without a last event.")
+        return event
+    raise watch.error(trio.current_time())
 
 
 async def _stream(context: ApiContext, dialect: Dialect, ask: Ask, feed: Feed, clocks: _Clocks) -> Response:
@@ -123,6 +137,7 @@ class EventStream(ResponseBody):
         self._waits_for = begun
         self._request_id = request_id
         self._over = False
+        self._spoke = trio.current_time()
 
     async def __aenter__(self) -> EventStream:
         return self
@@ -143,6 +158,7 @@ class EventStream(ResponseBody):
             except Exception as error:
                 piece = self._fail(as_error(error, self._request_id))
             if piece:
+                self._spoke = trio.current_time()
                 return piece
         raise StopAsyncIteration
 
@@ -160,12 +176,17 @@ class EventStream(ResponseBody):
         if isinstance(events[-1], Finished):
             self._over = True
             return piece + sse.DONE
+        if not piece and isinstance(self._waits_for, Loading) and trio.current_time() >= self._spoke + PROGRESS_EVERY_S:
+            return sse.comment(waiting(self._waits_for))
         return piece
 
     async def _more(self) -> list[Event]:
-        """At least one event and all that are ready with it; none when it is time for a comment."""
+        """At least one event and all that are ready with it; none when it is time for a comment.
+
+        Events that say nothing to the client do not put the comment off.
+        """
         event: Event | None = None
-        with trio.move_on_after(self._context.comment_every_s) as scope:
+        with trio.CancelScope(deadline=self._spoke + self._context.comment_every_s) as scope:
             event = await self._feed.receive()
         if event is not None:
             return [event, *self._feed.ready()]

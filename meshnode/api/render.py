@@ -160,6 +160,8 @@ def waiting(event: Event | None) -> str:
     match event:
         case Queued(position=position):
             return f"queued, position {position}"
+        case Loading(fraction=fraction, fetching=True):
+            return f"fetching the model, {fraction:.0%}"
         case Loading(fraction=fraction):
             return f"loading the model, {fraction:.0%}"
         case Prefilling(done=done, total=total):

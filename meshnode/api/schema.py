@@ -7,13 +7,14 @@ Ranges are OpenAI's where it has the field.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from meshnode.api.constraint_schema import ConstraintFields
 from meshnode.api.fields import Refusal, integer, invalid, never, number, only, text
+from meshnode.api.render import Renderer
 from meshnode.domain import CallerId, GenerationRequest, ModelId, RequestId, Sampling, Stopping
 from meshnode.errors import InvalidField
 
@@ -128,12 +129,16 @@ COMMON_REFUSALS: Final[Mapping[str, Refusal]] = {
 
 
 class Ask(NamedTuple):
-    """A parsed request: the domain's record, and how to render its answer. ``model`` is what the client called it."""
+    """A parsed request: the domain's record, and how to render its answer. ``model`` is what the client called it.
+
+    ``renderer`` makes the renderer of a one-shot answer where the body has a say in it, in place of the dialect's own.
+    """
 
     request: GenerationRequest
     stream: bool
     include_usage: bool
     model: str | None
+    renderer: Callable[..., Renderer] | None = None
 
 
 class Asker(NamedTuple):

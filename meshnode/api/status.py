@@ -38,17 +38,26 @@ def status(context: ApiContext) -> Blueprint:
 
 def _health(context: ApiContext) -> tuple[dict[str, Any], int]:
     states = context.pool.states()
+    fetching = _fetching(context)
     loading = [{"id": state.id, "progress": round(state.progress, 3)} for state in states if state.state == "loading"]
     if context.draining.is_set():
         return {"status": "stopping"}, 503
     if any(state.state == "ready" for state in states) or context.mesh.models():
         return {"status": "ok", "loading": loading}, 200
-    if loading:
-        return {"status": "loading", "loading": loading}, 503
+    if loading or (fetching and not context.library.cards()):
+        return {"status": "loading", "loading": loading, "fetching": fetching}, 503
     failed = [{"id": state.id, "reason": state.reason} for state in states if state.state == "failed"]
     if failed:
         return {"status": "failed", "failed": failed}, 503
     return {"status": "ok", "loading": []}, 200
+
+
+def _fetching(context: ApiContext) -> list[dict[str, Any]]:
+    """Models on their way to the disk."""
+    return [
+        {"source": one.source, "phase": one.phase, "progress": round(one.fraction, 3)}
+        for one in context.library.arrivals
+    ]
 
 
 def _status(context: ApiContext, *, owner: bool) -> dict[str, Any]:
@@ -60,6 +69,7 @@ def _status(context: ApiContext, *, owner: bool) -> dict[str, Any]:
         "api": list(facts.api_urls()),
         "uptime_s": round(context.clock() - facts.started, 1),
         "models": [model_state(state) for state in context.pool.states()],
+        "fetching": _fetching(context),
         "devices": [msgspec.structs.asdict(device) for device in facts.devices()],
         "backends": list(facts.backends()),
         "draining": context.draining.is_set(),
@@ -89,7 +99,12 @@ def model_state(state: ModelStateView) -> dict[str, Any]:
             "gpu_layers": info.gpu_layers,
             "layers": info.n_layers,
             "devices": list(info.used_devices),
+            "memory": info.memory,
             "threads": info.threads,
+            "threads_batch": info.threads_batch,
+            "threads_reason": info.threads_reason,
+            "sandbox": list(info.sandbox),
+            "sandbox_missing": list(info.sandbox_missing),
             "decode_tps": round(info.decode_tps, 2),
             "prefill_tps": round(info.prefill_tps, 2),
         }
@@ -107,6 +122,7 @@ def model_state(state: ModelStateView) -> dict[str, Any]:
         "kv_used": gauge.kv_used,
         "kv_total": gauge.kv_total,
         "restarts": state.restarts,
+        "memory_estimated": state.estimated,
     }
 
 
@@ -115,7 +131,12 @@ _NOWHERE: Final[Mapping[str, Any]] = {
     "gpu_layers": 0,
     "layers": 0,
     "devices": [],
+    "memory": 0,
     "threads": 0,
+    "threads_batch": 0,
+    "threads_reason": "",
+    "sandbox": [],
+    "sandbox_missing": [],
     "decode_tps": 0.0,
     "prefill_tps": 0.0,
 }

@@ -16,8 +16,9 @@ import click
 from meshnode import __version__
 from meshnode.causes import leaves
 from meshnode.cli.chat import chat
+from meshnode.cli.doctor import doctor
 from meshnode.cli.mesh import join, leave, peers, serve, show_credits, unserve
-from meshnode.cli.models import models, pull, rm
+from meshnode.cli.models import fit, models, pull, rm
 from meshnode.cli.node import show_id, status, stop
 from meshnode.cli.show import drop_output, one_line
 from meshnode.cli.up import up
@@ -37,7 +38,7 @@ def cli() -> None:
 
 
 for _command in (
-    up, status, models, pull, rm, chat, peers, show_credits, join, leave, serve, unserve, show_id, stop,
+    up, status, models, fit, pull, rm, chat, peers, show_credits, join, leave, serve, unserve, show_id, stop, doctor,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -10,9 +10,9 @@ import click
 
 from meshnode.cli.options import home_option, json_option
 from meshnode.cli.progress import PullDisplay
-from meshnode.cli.show import emit_json, one_line, size, table
+from meshnode.cli.show import emit_json, labelled, one_line, size, table
 from meshnode.client import open_client
-from meshnode.client_records import Model
+from meshnode.client_records import Model, Outlook
 
 
 @click.group(invoke_without_command=True)
@@ -91,6 +91,40 @@ def rm(names: tuple[str, ...], home: Path, as_json: bool) -> None:
 
 def _kept(model: Model | None) -> str:
     return f" (its file stays: {one_line(model.path)})" if model is not None and not model.managed else ""
+
+
+@click.command()
+@click.argument("model")
+@click.option("--context", default=0, metavar="N", help="Tokens of context.  [default: as the node has it]")
+@home_option
+@json_option
+@click.pass_context
+def fit(click_context: click.Context, /, model: str, context: int, home: Path, as_json: bool) -> None:
+    """Say whether MODEL will run here, where, with how much context, and how fast.
+
+    Nothing is loaded. The exit code is 1 where it does not fit.
+    """
+    if not 0 <= context < 1 << 29:
+        raise click.BadParameter(f"{context} is no number of tokens.", param_hint="--context")
+    with open_client(home) as node:
+        told = node.fit(model, context)
+    if as_json:
+        emit_json(told)
+    else:
+        click.echo(render_fit(told))
+    click_context.exit(0 if told.fits else 1)
+
+
+def render_fit(told: Outlook) -> str:
+    """A verdict as ``meshnode fit`` prints it."""
+    found = told.fit
+    parts = [
+        ("Weights", size(found.weights)),
+        ("Cache", f"{size(found.cache)} for {found.context:,} tokens"),
+        ("Buffers", size(found.compute)),
+        ("Largest context", f"{found.largest_context:,} tokens" if found.largest_context else "none"),
+    ]
+    return "\n".join([one_line(found.sentence), one_line(told.speed.sentence), labelled(parts, indent="  ")])
 
 
 # --- pull -----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import click
 
 from meshnode import identity
 from meshnode.cli.options import home_option, json_option
-from meshnode.cli.show import duration, emit_json, labelled, table
+from meshnode.cli.show import duration, emit_json, labelled, one_line, table
 from meshnode.client import open_client, start_command
 from meshnode.client_records import MeshStatus, ModelStatus, Status
 from meshnode.errors import DeadlineExceeded, NodeNotRunning
@@ -45,7 +45,10 @@ def render_status(told: Status) -> str:
         ("Mesh", _mesh(told.mesh)),
         ("Home", told.home),
         ("Devices", "\n".join(devices)),
+        ("Fetching", "\n".join(f"{one_line(each.source)}, {each.progress:.0%}" for each in told.fetching)),
     ]
+    if told.fetching and not told.models:
+        return labelled(pairs)
     if not told.models:
         return labelled([*pairs, ("Models", _none_loaded(told.mesh))])
     head = ("MODEL", "STATE", "CONTEXT", "GPU LAYERS", "TOKENS/S", "RUNNING", "WAITING")

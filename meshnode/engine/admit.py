@@ -14,7 +14,6 @@ from meshnode.domain import (
     FilePart,
     GenerationRequest,
     ImagePart,
-    Kind,
     ToolMode,
 )
 from meshnode.engine.backend import Backend
@@ -167,7 +166,6 @@ class Admission:
 def refuse_unsupported(request: GenerationRequest) -> None:
     """Raises UnsupportedParameter or InvalidField, naming the field this engine cannot honour."""
     refused = {
-        "kind": request.kind is not Kind.GENERATE,
         "tools": bool(request.tools) and not request.messages and request.tool_choice.mode is not ToolMode.NONE,
         "suffix": request.suffix is not None,
         "echo": request.echo,

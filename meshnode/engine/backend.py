@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshnode.engine.pipe import EngineInfo
+from meshnode.engine.vectors import EmbeddingBackend
 
 Logits = NDArray[np.float32]
 """Shape ``(n_vocab,)``; valid until the next ``decode``."""
@@ -96,11 +97,17 @@ class Backend(Protocol):
     def copy(self, source: int, target: int, start: int = 0, end: int = -1) -> None:
         """Make ``target``, which has nothing there, share ``source``'s cells at ``start <= p < end`` (-1: all)."""
 
+    def embedding(self) -> EmbeddingBackend:
+        """What embeds with this model; beside generation it takes memory at its first batch only."""
+
     def save(self, seq: int) -> NDArray[np.uint8] | None:
         """The whole state of a sequence, in host memory; ``None`` if the model gives none."""
 
     def restore(self, seq: int, state: NDArray[np.uint8]) -> bool:
         """Give an empty sequence a state that :meth:`save` made of any; False if there is no room: it stays empty."""
+
+    def set_threads(self, decode: int, prefill: int) -> None:
+        """From the next batch on: how many threads compute single tokens (``decode``) and prompts (``prefill``)."""
 
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this between layers; true stops the batch (:class:`Aborted`)."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshnode.engine.backend import Aborted, Logits, NoSpace, Row
+from meshnode.engine.fake_embedding import WIDTH, FakeEmbedding
 from meshnode.engine.pipe import Device, EngineInfo
 
 BOS, EOS, EOT = 256, 257, 258
@@ -71,6 +72,8 @@ class FakeBackend:
         """Every batch that was computed, for tests to look at."""
         self.cells_used = 0
         """Cells that any sequence holds."""
+        self.threads = (1, 1)
+        """Threads to decode with, and to read prompts with."""
         self._template = template
         self._script = script
         self._before_decode = before_decode
@@ -82,6 +85,8 @@ class FakeBackend:
         self._answers: dict[int, bytes] = {}
         self._outputs: dict[int, _Cell] = {}
         self._should_abort: Callable[[], bool] | None = None
+        self.embeds = FakeEmbedding(VOCABULARY, n_ctx)
+        """What embeds; a test may put another in its place."""
 
     @property
     def info(self) -> EngineInfo:
@@ -104,6 +109,8 @@ class FakeBackend:
             size_bytes=0,
             has_template=self._template is not None,
             template_sha256="",
+            kinds=("generate", "embed"),
+            embedding_length=WIDTH,
         )
 
     @property
@@ -207,6 +214,10 @@ class FakeBackend:
         if taken and after < len(cells) and not _follows(taken[-1], cells[after]):
             raise ValueError("the tokens shared are not those that were there")
 
+    def embedding(self) -> FakeEmbedding:
+        """Vectors without a model."""
+        return self.embeds
+
     def save(self, seq: int) -> NDArray[np.uint8] | None:
         """The tokens."""
         tokens = [cell.token for cell in self._sequences.get(seq, []) if cell is not None]
@@ -222,6 +233,10 @@ class FakeBackend:
         for place, token in enumerate(tokens):
             self._append(place, Row(seq, token, place, False))
         return True
+
+    def set_threads(self, decode: int, prefill: int) -> None:
+        """Keep the numbers; they change nothing here."""
+        self.threads = (decode, prefill)
 
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this every 64 rows."""

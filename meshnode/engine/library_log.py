@@ -12,6 +12,7 @@ from collections import Counter, deque
 DEBUG, INFO, WARN, ERROR, CONTINUED = 1, 2, 3, 4, 5
 """ggml's levels."""
 _ASSIGNED = re.compile(r"layer\s+(\d+) assigned to device ([^,\s]+)")
+_BUFFER = re.compile(r"(?:(\S+)\s+)?\b(model|KV|RS|compute|output) buffer size\s*=\s*([\d.]+) MiB")
 _MEMORY = re.compile(r"alloc|out of memory|memory", re.IGNORECASE)
 
 
@@ -22,6 +23,7 @@ class LibraryLog:
         self._lines: deque[str] = deque(maxlen=keep)
         self._errors: deque[str] = deque(maxlen=8)
         self._devices: dict[int, str] = {}
+        self._buffers: dict[tuple[str, str, int], int] = {}
         self._last = INFO
 
     def add(self, level: int, text: str) -> str | None:
@@ -34,6 +36,7 @@ class LibraryLog:
             self._note_layer(line)
         elif len(line) > 1:
             self._lines.append(line)
+            self._note_buffer(line)
         if level != ERROR or not line:
             return None
         self._errors.append(line)
@@ -44,6 +47,7 @@ class LibraryLog:
         self._lines.clear()
         self._errors.clear()
         self._devices.clear()
+        self._buffers.clear()
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -60,9 +64,22 @@ class LibraryLog:
         """Whether the errors speak of memory."""
         return bool(_MEMORY.search(self.reason))
 
+    @property
+    def memory(self) -> int:
+        """Bytes of all the buffers that were allocated for the model and its context, on all devices."""
+        return sum(self._buffers.values())
+
     def layers_on(self, n_layers: int) -> Counter[str]:
         """How many of the model's ``n_layers`` repeating layers each device has (the output layer is not counted)."""
         return Counter(device for layer, device in self._devices.items() if layer < n_layers)
+
+    def _note_buffer(self, line: str) -> None:
+        """A compute buffer is told anew each time it grows; the last word counts."""
+        if (found := _BUFFER.search(line)) is None:
+            return
+        device, kind = found[1] or "", found[2]
+        again = 0 if kind == "compute" else len(self._buffers)
+        self._buffers[device, kind, again] = int(float(found[3]) * 2**20)
 
     def _note_layer(self, line: str) -> None:
         if (found := _ASSIGNED.search(line)) is not None:

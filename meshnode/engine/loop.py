@@ -12,20 +12,21 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from meshnode.domain import FinishReason
+from meshnode.domain import FinishReason, Kind
 from meshnode.engine.admit import Admission
 from meshnode.engine.backend import Aborted, Backend, NoSpace, Row
 from meshnode.engine.budget import StepBudget
 from meshnode.engine.choice import Choice
+from meshnode.engine.embedding import Embedder
 from meshnode.engine.generation import Generation
-from meshnode.engine.memory import Operation, Recall, Save
+from meshnode.engine.memory import Operation
+from meshnode.engine.operate import operate
 from meshnode.engine.pipe import Cancel, Gauge, Grant, Step, Submit
-from meshnode.engine.prefix import Cut, Share
 from meshnode.engine.scheduler import Chunk, QueueFullError, Scheduler
 from meshnode.engine.sequence import Ending, TokenSequence
 from meshnode.engine.templates import ChatTemplate
 from meshnode.engine.waits import AnswerLength, Left, waits
-from meshnode.errors import InternalFault, MeshnodeError, Overloaded
+from meshnode.errors import CapabilityUnavailable, InternalFault, MeshnodeError, Overloaded
 from meshnode.events import Event, failure
 
 
@@ -56,12 +57,17 @@ def _silent(_: str) -> None:
     """Nobody wants to hear of defects."""
 
 
+def _unwatched(_rows: int, _seconds: float) -> None:
+    """Nobody wants to know how long steps take."""
+
+
 class Loop:
     """Requests in, steps out, over one backend, whose cache is its own: what is there is forgotten.
 
     ``clock`` is monotonic seconds, ``entropy`` gives 64 bits for requests without a seed, ``now`` is the wall clock
     that templates may show. ``step_tokens`` bounds the rows of a step, ``host_bytes`` the states kept beside the
-    cache. ``complain`` hears of defects: where, never with what content.
+    cache. ``complain`` hears of defects: where, never with what content. ``paced`` hears of each batch how many rows it
+    had and how long it took.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class Loop:
         host_bytes: int = 0,
         prefill_tps: float = 0.0,
         complain: Callable[[str], None] = _silent,
+        paced: Callable[[int, float], None] = _unwatched,
     ) -> None:
         info = backend.info
         template = ChatTemplate(backend.chat_template, bos=backend.bos_text, eos=backend.eos_text, now=now)
@@ -84,6 +91,7 @@ class Loop:
             backend.remove(seq)
         self._clock = clock
         self._complain = complain
+        self._paced = paced
         self._admission = Admission(backend, template, entropy=entropy)
         self._scheduler = Scheduler(
             slots=info.n_seq_max,
@@ -94,6 +102,9 @@ class Loop:
             queue_limit=queue_limit,
         )
         self._budget = StepBudget(max(step_tokens, info.n_seq_max + 1), prefill_tps=prefill_tps)
+        self._embedder = Embedder(
+            backend, most=step_tokens, prefill_tps=prefill_tps, clock=clock, queue_limit=queue_limit
+        )
         self._generations: dict[int, Generation] = {}
         self._choices: dict[TokenSequence, Choice] = {}
         self._events: list[tuple[int, Event]] = []
@@ -109,7 +120,7 @@ class Loop:
         """Take one message. Refusals become events of the next step; numbers that are not known are ignored."""
         if isinstance(message, Submit):
             self._submit(message)
-        elif (generation := self._generations.get(message.number)) is None:
+        elif self._embedder.handle(message) or (generation := self._generations.get(message.number)) is None:
             return
         elif isinstance(message, Grant):
             generation.grant(message.tokens, message.prefill)
@@ -120,10 +131,18 @@ class Loop:
 
     def prefilling(self, number: int) -> bool:
         """Whether the step under way computes more than one token of the request."""
-        return any(chunk.sequence.number == number and chunk.length > 1 for chunk in self._chunks)
+        chunks = any(chunk.sequence.number == number and chunk.length > 1 for chunk in self._chunks)
+        return chunks or self._embedder.computes(number)
+
+    @property
+    def yields(self) -> bool:
+        """Whether the step under way only embeds, and had better be broken off for a prompt that has come."""
+        return self._embedder.yields
 
     def _submit(self, message: Submit) -> None:
         try:
+            if self._embeds(message):
+                return
             now = self._clock()
             generation = self._admission.admit(message, now)
             if (ending := generation.leader.starved()) is not None:
@@ -143,12 +162,28 @@ class Loop:
             self._choices[generation.leader] = generation.choices[0]
             self._queue_changed = True
 
+    def _embeds(self, message: Submit) -> bool:
+        """Whether it is the embedder's. Raises CapabilityUnavailable for what the model does not do."""
+        kind, kinds = message.request.kind, self._backend.info.kinds
+        if kind.value not in kinds:
+            what = f"this model serves {', '.join(kinds)}, not {kind.value}."
+            raise CapabilityUnavailable(what, hint="Use another model or endpoint.", param="model")
+        if kind is not Kind.EMBED:
+            return False
+        self._embedder.submit(message)
+        return True
+
     # --- steps --------------------------------------------------------------------------------
 
     @property
     def idle(self) -> bool:
         """Nothing could be computed or said now: no requests, or all wait for credit or for those who do."""
-        return not (self._events or self._queue_changed or self._scheduler.runnable)
+        return not (self._events or self._queue_changed or self._scheduler.runnable or self._embedder.runnable)
+
+    @property
+    def lingers(self) -> bool:
+        """Whether a step now and then gives memory back, though nothing is asked."""
+        return self._embedder.lingers
 
     @property
     def limit(self) -> int:
@@ -159,7 +194,7 @@ class Loop:
         """The scheduler's state between two steps."""
         scheduler = self._scheduler
         return Gauge(
-            running=len(scheduler.running),
+            running=len(scheduler.running) + self._embedder.jobs,
             waiting=len(scheduler.waiting),
             kv_used=scheduler.used,
             kv_total=scheduler.cells,
@@ -175,6 +210,7 @@ class Loop:
         for sequence in plan.admitted:
             self._say_admitted(sequence, began)
         work = self._run(chunks) if chunks else _NOTHING
+        self._embedder.step(self._say, self._refuse, beside=len(chunks))
         if self._queue_changed or plan.admitted or plan.requeued:
             self._announce_queue()
         if not (self._events or plan.chunks):
@@ -190,27 +226,12 @@ class Loop:
 
     def _operate(self, operations: Iterable[Operation]) -> list[TokenSequence]:
         """Make the backend's cache what the scheduler counts with; sequences whose state could not be brought back."""
-        lost = []
-        for it in operations:
-            if isinstance(it, Cut):
-                self._backend.remove(*it)
-            elif isinstance(it, Share):
-                self._backend.copy(*it)
-            elif isinstance(it, Save):
-                self._scheduler.memory.store.settle(it.state, self._backend.save(it.seq))
-            elif not self._recall(it):
-                lost += [sequence for sequence in self._scheduler.running if sequence.slot == it.seq]
+        slots = operate(operations, self._backend, self._scheduler.memory.store)
+        lost = [sequence for sequence in self._scheduler.running if sequence.slot in slots]
         for sequence in lost:
             sequence.rewind()  # it is computed instead, from the next plan on
             sequence.cached = sequence.cached if self._generations[sequence.number].started else 0
         return lost
-
-    def _recall(self, it: Recall) -> bool:
-        data = it.state.data
-        if data is not None and self._backend.restore(it.seq, data) and self._backend.remove(it.seq, it.length):
-            return True
-        self._backend.remove(it.seq)
-        return False
 
     def _say_admitted(self, sequence: TokenSequence, now: float) -> None:
         generation = self._generations[sequence.number]
@@ -240,6 +261,7 @@ class Loop:
             prefilled=sum(chunk.length for chunk in chunks if not chunk.sequence.decoding),
         )
         self._budget.observe(work.decoded, work.prefilled, now - began)
+        self._paced(work.decoded + work.prefilled, now - began)
         self._commit(chunks, now)
         return work
 

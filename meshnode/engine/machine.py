@@ -10,9 +10,8 @@ import trio
 from meshnode.domain import Record
 from meshnode.engine.hardware import detect, judge
 from meshnode.engine.probe import Probe, probe
+from meshnode.engine.ram import ram
 from meshnode.errors import AcceleratorUnusable
-
-MEMINFO = Path("/proc/meminfo")
 
 
 class Machine(Record, frozen=True, kw_only=True):
@@ -26,14 +25,23 @@ class Machine(Record, frozen=True, kw_only=True):
         """Whether there is a GPU with memory of its own."""
         return any(device.kind == "gpu" for device in self.probe.devices)
 
-    def free_memory(self, meminfo: Path = MEMINFO) -> int:
+    @property
+    def unified(self) -> bool:
+        """Whether the GPU has no memory of its own, but shares the machine's (Apple's)."""
+        return bool({"METAL", "MTL"} & {name.upper() for name in self.probe.backends})
+
+    def ram_free(self, root: Path = Path("/")) -> int:
+        """Bytes of main memory that can be had; as the library says where the system does not."""
+        return ram(root).free or max(self._free("cpu"), default=0)
+
+    def free_memory(self, root: Path = Path("/")) -> int:
         """Bytes free for a model: of the largest GPU, or of the machine where there is none.
 
-        On Linux what can be had without swapping, the page cache included: it is mostly models that were read.
+        On Linux what can be had without swapping (:mod:`meshnode.engine.ram`; ``root`` is where it looks).
         Elsewhere what the library says of the processor, which is the memory there is.
         """
-        gpus, processors = self._free("gpu"), self._free("cpu")
-        return max(gpus) if gpus else _available(meminfo) or max(processors, default=0)
+        gpus = self._free("gpu")
+        return max(gpus) if gpus else self.ram_free(root)
 
     def _free(self, kind: str) -> list[int]:
         return [device.memory_free for device in self.probe.devices if device.kind == kind]
@@ -41,16 +49,6 @@ class Machine(Record, frozen=True, kw_only=True):
 
 NO_ENGINE = Machine(probe=Probe(backends=(), devices=(), gpu_offload=False))
 """The machine of a node that runs no models."""
-
-
-def _available(meminfo: Path) -> int:
-    """``MemAvailable`` in bytes; 0 where the system does not say."""
-    try:
-        lines = meminfo.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    found = next((line.split() for line in lines if line.startswith("MemAvailable:")), ("", "0"))
-    return 1024 * int(found[1])
 
 
 async def look_around(environ: Mapping[str, str], *, cpu: bool) -> Machine:

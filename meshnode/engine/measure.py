@@ -7,6 +7,7 @@ from statistics import median
 from typing import NamedTuple
 
 from meshnode.engine.backend import Backend, Row
+from meshnode.engine.vectors import EmbeddingBackend, Piece
 
 _PROMPT = 128
 _SHORTEST = 8
@@ -37,6 +38,17 @@ def measure(backend: Backend, clock: Callable[[], float], *, limit_s: float = 0.
         times.append(_time(backend, clock, [Row(0, token, length + len(times) - 1, True)]))
     backend.remove(0)
     return Speed(_rate(1, median(times)), _rate(length, prompt))
+
+
+def measure_embedding(backend: EmbeddingBackend, clock: Callable[[], float]) -> Speed:
+    """Embed one input twice, the first time as a warm-up; nothing decodes."""
+    length = min(_PROMPT, backend.shape.longest, backend.shape.rows)
+    times = []
+    for _ in range(2):
+        began = clock()
+        backend.embed([Piece(0, 0, [0] * length, length)])
+        times.append(clock() - began)
+    return Speed(0.0, _rate(length, times[1]))
 
 
 def _time(backend: Backend, clock: Callable[[], float], rows: list[Row]) -> float:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import msgspec
 
-from meshnode.domain import GenerationRequest, Record, Tagged
+from meshnode.domain import GenerationRequest, Kind, Record, Tagged
 from meshnode.events import Event
 
 PIPE_LIMIT = 64 * 2**20
@@ -50,7 +50,8 @@ class Submit(Tagged, frozen=True):
 
     ``prefill`` counts positions of the prompt, ``credit`` positions of the answer; :data:`UNLIMITED` gates nothing.
     The first token of the answer is drawn from the prompt's last position and costs no credit: a credit of N lets
-    N + 1 tokens out.
+    N + 1 tokens out. An input to be embedded is computed whole once its first position is granted: it cannot always be
+    computed in parts.
     """
 
     number: int
@@ -113,14 +114,22 @@ class EngineInfo(Record, frozen=True, kw_only=True):
     system_info: str
     threads: int
     threads_batch: int
+    threads_reason: str = ""
+    """Why so many: what the machine has, and what was measured at load."""
     n_params: int
     size_bytes: int
     has_template: bool
     template_sha256: str
     modalities: tuple[str, ...] = ("text",)
+    kinds: tuple[str, ...] = (Kind.GENERATE.value,)
+    """What may be asked of it (:class:`meshnode.domain.Kind`)."""
+    embedding_length: int = 0
+    """Numbers in a vector of the model; 0 where it gives none."""
     decode_tps: float = 0.0
     prefill_tps: float = 0.0
     load_s: float = 0.0
+    memory: int = 0
+    """Bytes it takes: its buffers on all devices, as the library says, and the worker itself."""
     kv_unified: bool = True
     sandbox: tuple[str, ...] = ()
     """Layers the worker is under, as ``seccomp``, ``landlock-7`` (:mod:`meshnode.engine.confine`)."""

@@ -1,4 +1,4 @@
-"""Which models are loaded: on demand, shared, evicted when idle, restarted when their workers die.
+"""Which models are loaded: on demand, within one memory, evicted when idle, restarted when their workers die.
 
 Each model has a :class:`meshnode.engine.slot.Slot` with a task of its own; the pool decides synchronously who gets one.
 """
@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
+import structlog
 import trio
 
 from meshnode.domain import GenerationRequest, ModelCard, ModelId, ServiceClass
 from meshnode.engine.back_off import BackOff
 from meshnode.engine.gate import Gate
 from meshnode.engine.pipe import EngineInfo
+from meshnode.engine.room import Room, Tenant, Verdict, boundless
 from meshnode.engine.slot import ModelState, OpenEngine, Slot
-from meshnode.errors import Conflict, Draining, MeshnodeError, Overloaded
+from meshnode.errors import Conflict, Draining, MeshnodeError, ModelFailed, Overloaded
 from meshnode.events import CLOSING, Event, Finished, Loading, Queued, failure
 from meshnode.observe import Metrics
 
@@ -26,11 +28,15 @@ _PROGRESS_STEP = 0.01
 
 
 class PoolLimits(NamedTuple):
-    """``max_loaded`` models in memory; ``max_queued`` requests that wait for their engine, all models together."""
+    """``max_loaded`` models in memory; ``max_queued`` requests that wait for their engine, all models together.
+
+    A model that nobody used for ``idle_unload_s`` seconds gives its memory back; 0 keeps it.
+    """
 
     max_loaded: int = 1
     max_queued: int = 1024
     back_off: BackOff = BackOff()
+    idle_unload_s: float = 0.0
 
 
 DEFAULT_LIMITS = PoolLimits()
@@ -43,13 +49,16 @@ async def open_pool(
     metrics: Metrics,
     entropy: Callable[[], int],
     limits: PoolLimits = DEFAULT_LIMITS,
+    room: Room = boundless,
 ) -> AsyncIterator[Pool]:
     """A pool with nothing loaded; leaving the block ends every answer and every engine.
 
-    ``entropy`` gives 64 random bits.
+    ``entropy`` gives 64 random bits; ``room`` says which models fit into memory together.
     """
     async with trio.open_nursery() as nursery:
-        pool = Pool(nursery, open_engine, metrics, entropy, limits)
+        pool = Pool(nursery, open_engine, metrics, entropy, limits, room)
+        if limits.idle_unload_s > 0:
+            nursery.start_soon(pool.unload_idle)
         try:
             yield pool
         finally:
@@ -67,12 +76,14 @@ class Pool:
         metrics: Metrics,
         entropy: Callable[[], int],
         limits: PoolLimits,
+        room: Room,
     ) -> None:
         self._nursery = nursery
         self._open_engine = open_engine
         self._metrics = metrics
         self._entropy = entropy
         self._limits = limits
+        self._room = room
         self._slots: dict[ModelId, Slot] = {}
         self._leaving: set[Slot] = set()
         self._queued = 0
@@ -171,10 +182,10 @@ class Pool:
             return slot
         if slot is not None and slot.state.state == "failed" and not again:
             raise slot.failed()
-        self._make_room(card, guest)
-        return self._start(card, slot.state.restarts if slot else 0)
+        needed = self._make_room(card, guest)
+        return self._start(card, slot.state.restarts if slot else 0, needed)
 
-    def _start(self, card: ModelCard, restarts: int) -> Slot:
+    def _start(self, card: ModelCard, restarts: int, needed: int) -> Slot:
         slot = Slot(
             card,
             self._open_engine,
@@ -182,33 +193,66 @@ class Pool:
             chance=lambda: (self._entropy() >> 11) / 2**53,
             restarted=self._metrics.worker_restarts_total.labels(model=card.id).inc,
             restarts=restarts,
+            estimated=needed,
         )
         self._slots[card.id] = slot
         self._leaving = {other for other in self._leaving if not other.gone.is_set()}
         self._nursery.start_soon(slot.run, [other.gone for other in self._leaving])
         return slot
 
-    def _make_room(self, card: ModelCard, guest: bool) -> None:
+    def _make_room(self, card: ModelCard, guest: bool) -> int:
         """Evict idle models, least recently used first, until one more fits; for the owner those that serve guests too.
 
-        Raises Overloaded.
+        Gives what the new one should take, in bytes. Evicts none where that would not be enough. Raises Overloaded, or
+        ModelFailed for what fits not even alone.
         """
-        occupied = [slot for slot in self._slots.values() if slot.occupied]
-        excess = len(occupied) + 1 - self._limits.max_loaded
-        free = [slot for slot in occupied if not slot.users or (not guest and slot.users == slot.guests)]
-        idle = sorted(free, key=lambda slot: (slot.users > 0, slot.used_at))
-        if len(idle) < excess:
-            busy = ", ".join(slot.card.id for slot in occupied if slot.users)
-            raise Overloaded(
-                f"{card.id} is not loaded, and there is no room while {busy} is busy.",
-                hint="Try again later, or raise engine.max_loaded.",
-                retry_after_s=_BUSY_RETRY_S,
-            )
-        for slot in idle[: max(0, excess)]:
+        staying = [slot for slot in self._slots.values() if slot.occupied]
+        free = [slot for slot in staying if not slot.users or (not guest and slot.users == slot.guests)]
+        idle = sorted(free, key=lambda slot: (slot.users == 0, -slot.used_at))
+        going: list[Slot] = []
+        while not (verdict := self._verdict(card, staying, going)).fits:
+            if not idle:
+                raise self._no_room(card, staying, verdict.sentence)
+            going.append(idle.pop())
+            staying.remove(going[-1])
+        for slot in going:
             if slot.users:
                 gone = Draining("the model made room for its owner's.", hint="Try again later.")
                 slot.end(failure(gone))
             self._evict(slot)
+        return verdict.needed
+
+    def _verdict(self, card: ModelCard, staying: list[Slot], going: list[Slot]) -> Verdict:
+        """Whether one more fits beside those that stay, by number and by memory."""
+        if len(staying) >= self._limits.max_loaded:
+            return Verdict(False, f"engine.max_loaded is {self._limits.max_loaded}")
+        still_there = [*going, *(slot for slot in self._leaving if not slot.gone.is_set())]
+        return self._room(card, [_tenant(slot) for slot in staying], [_tenant(slot) for slot in still_there])
+
+    @staticmethod
+    def _no_room(card: ModelCard, staying: list[Slot], why: str) -> MeshnodeError:
+        if not staying:
+            hint = "Ask for less context (--context), free memory, or use a smaller model."
+            return ModelFailed(why, hint=hint)
+        busy = ", ".join(slot.card.id for slot in staying)
+        return Overloaded(
+            f"{card.id} is not loaded, and there is no room while {busy} is busy: {why.rstrip('.')}.",
+            hint="Try again later, or raise engine.max_loaded or engine.memory.",
+            retry_after_s=_BUSY_RETRY_S,
+        )
+
+    async def unload_idle(self) -> None:
+        """Give back the memory of models that nobody has used for long; runs until cancelled."""
+        limit = self._limits.idle_unload_s
+        while True:
+            now = trio.current_time()
+            idle = [slot for slot in self._slots.values() if slot.state.state == "ready" and not slot.users]
+            for slot in idle:
+                if now >= slot.used_at + limit:
+                    structlog.get_logger().info("model_unloaded", model=slot.card.id, idle_s=round(now - slot.used_at))
+                    self._evict(slot)
+            later = (slot.used_at + limit for slot in idle if now < slot.used_at + limit)
+            await trio.sleep_until(min(later, default=now + limit))
 
     def _evict(self, slot: Slot) -> None:
         slot.leave()
@@ -290,6 +334,10 @@ class PoolStream:
             else:
                 await self._slot.changed.wait()
         return await anext(self._events)
+
+
+def _tenant(slot: Slot) -> Tenant:
+    return Tenant(slot.card, settled=slot.settled)
 
 
 def _draining() -> Draining:

@@ -26,6 +26,8 @@ OpenEngine = Callable[[ModelCard, Callable[[float], None]], AbstractAsyncContext
 
 BEST_FIRST: Final = ("ready", "loading", "unloaded")
 """States in which a model is of use, best first."""
+FAR_OFF: Final = 1.2
+"""How many times its estimate a model may take, or the other way round, before that is worth a line."""
 STRIKES = 3
 """Deaths in a row, without a request that ended well between them, after which a model is withdrawn."""
 
@@ -43,6 +45,8 @@ class ModelState(Record, frozen=True, kw_only=True):
     info: EngineInfo | None = None
     gauge: Gauge = Gauge()
     restarts: int = 0
+    estimated: int = 0
+    """Bytes it was expected to take; what it takes is in ``info``."""
 
 
 def model_failed(model: ModelId, reason: str) -> ModelFailed:
@@ -68,6 +72,7 @@ class Slot:
         chance: Callable[[], float],
         restarted: Callable[[], None],
         restarts: int = 0,
+        estimated: int = 0,
     ) -> None:
         self.card = card
         self.users = 0
@@ -92,6 +97,7 @@ class Slot:
         self._progress = 0.0
         self._reason = ""
         self._restarts = restarts
+        self._estimated = estimated
         self._strikes = 0
         self._log = structlog.get_logger().bind(model=card.id)
 
@@ -104,6 +110,11 @@ class Slot:
     def occupied(self) -> bool:
         """Whether it takes, or is about to take, a model's memory."""
         return self._state in ("loading", "ready")
+
+    @property
+    def settled(self) -> bool:
+        """Whether what it takes of the memory is taken, and not yet given back."""
+        return self._state == "ready" or (self._scope.cancel_called and self._was_ready and not self.gone.is_set())
 
     @property
     def progress(self) -> float:
@@ -122,6 +133,7 @@ class Slot:
             info=engine.info if engine else None,
             gauge=engine.gauge if engine else Gauge(),
             restarts=self._restarts,
+            estimated=self._estimated,
         )
 
     # --- what the pool does with it -----------------------------------------------------------
@@ -180,7 +192,9 @@ class Slot:
             async with self._open(self.card, self._on_progress) as engine:
                 self._engine, self._was_ready = engine, True
                 self._state, self._progress, self._reason = "ready", 1.0, ""
+                self.used_at = trio.current_time()
                 self._log.info("model_ready", load_s=round(engine.info.load_s, 2), n_ctx=engine.info.n_ctx)
+                self._compare(engine.info.memory)
                 if engine.info.sandbox_missing:
                     self._log.warning("sandbox_incomplete", missing=engine.info.sandbox_missing)
                 self._notify()
@@ -189,6 +203,11 @@ class Slot:
                 return death
         except MeshnodeError as error:
             return Death(error.message)
+
+    def _compare(self, taken: int) -> None:
+        """Say when the estimate was far from what loading took: what fits is judged by it."""
+        if taken and self._estimated and not 1 / FAR_OFF <= taken / self._estimated <= FAR_OFF:
+            self._log.warning("memory_misjudged", taken=taken, estimated=self._estimated)
 
     def _fail(self, death: Death) -> None:
         reason = _told(death)

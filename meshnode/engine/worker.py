@@ -20,11 +20,12 @@ from datetime import datetime
 
 import msgspec
 
+from meshnode.domain import Kind
 from meshnode.engine.backend import Backend
 from meshnode.engine.channel import HIGH_WATER, Channel, HungUpError
 from meshnode.engine.confine import Sandbox, confine
 from meshnode.engine.loop import Loop
-from meshnode.engine.measure import measure
+from meshnode.engine.measure import measure, measure_embedding
 from meshnode.engine.pipe import (
     STEP_TOKENS,
     Cancel,
@@ -42,6 +43,9 @@ from meshnode.engine.pipe import (
     Submit,
     ToWorker,
 )
+from meshnode.engine.ram import resident
+from meshnode.engine.threads import Expected, look, proposed
+from meshnode.engine.tuning import Pacer, tune
 from meshnode.errors import MeshnodeError, ModelFailed
 
 _POLL_S = 0.003
@@ -67,6 +71,8 @@ class Worker:
         self._opener = opener
         self._sandbox = sandbox
         self._clock = clock
+        self._cores, self._own_memory = look(), resident()
+        self._pacer: Pacer | None = None
         self._loop: Loop | None = None
         self._looked = 0.0
 
@@ -94,8 +100,13 @@ class Worker:
     def _load(self, load: Load) -> Backend | None:
         """The model, once ``Ready`` was said; ``None`` once the reason was."""
         try:
-            backend = self._opener(load, self._progress)
-            info = self._measured(backend) if load.measure else backend.info
+            default = proposed(self._cores)
+            threads = load.threads or default
+            given = msgspec.structs.replace(load, threads=threads, threads_batch=load.threads_batch or threads)
+            backend = self._opener(given, self._progress)
+            info = self._measured(backend, load) if load.measure else backend.info
+            if info.memory:
+                info = msgspec.structs.replace(info, memory=info.memory + self._own_memory)
             self._loop = self._make_loop(backend, load, info)
         except MeshnodeError as error:
             self._channel.send(LoadFailed(str(error), error.code))
@@ -105,9 +116,27 @@ class Worker:
         self._channel.send(Ready(msgspec.structs.replace(info, **under)))
         return backend
 
-    def _measured(self, backend: Backend) -> EngineInfo:
+    def _measured(self, backend: Backend, load: Load) -> EngineInfo:
+        """Shape and speed, with the threads that are the fastest unless the owner set them."""
+        if Kind.GENERATE.value not in backend.info.kinds:
+            rate = measure_embedding(backend.embedding(), self._clock)
+            return msgspec.structs.replace(backend.info, prefill_tps=rate.prefill_tps)
+        decode, prefill = load.threads, load.threads_batch or load.threads
+        why = "set by the owner"
+        if not load.threads:
+            decode, prefill, why = tune(backend, self._clock, self._cores, prefill=load.threads_batch)
         speed = measure(backend, self._clock)
-        return msgspec.structs.replace(backend.info, decode_tps=speed.decode_tps, prefill_tps=speed.prefill_tps)
+        if not load.threads:
+            expected = Expected(_seconds(speed.decode_tps), _seconds(speed.prefill_tps))
+            self._pacer = Pacer(backend, self._clock, expected, decode=decode, prefill=prefill)
+        return msgspec.structs.replace(
+            backend.info,
+            decode_tps=speed.decode_tps,
+            prefill_tps=speed.prefill_tps,
+            threads=decode,
+            threads_batch=prefill,
+            threads_reason=why,
+        )
 
     def _make_loop(self, backend: Backend, load: Load, info: EngineInfo) -> Loop:
         return Loop(
@@ -119,7 +148,12 @@ class Worker:
             host_bytes=load.cache_bytes,
             prefill_tps=info.prefill_tps,
             complain=_complain,
+            paced=self._paced,
         )
+
+    def _paced(self, rows: int, seconds: float) -> None:
+        if self._pacer is not None:
+            self._pacer.observe(rows, seconds)
 
     def _progress(self, fraction: float) -> bool:
         """Tell the parent how far the load is; raising is no way out of a C callback, so leaving is done here."""
@@ -165,7 +199,7 @@ class Worker:
     def _patience(self, loop: Loop) -> float | None:
         if not loop.idle:
             return 0.0
-        return _LOOK_S if loop.gauge().waiting else None
+        return _LOOK_S if loop.gauge().waiting or loop.lingers else None
 
     def _handle(self, loop: Loop, message: ToWorker) -> None:
         match message:
@@ -191,11 +225,17 @@ class Worker:
     def _unwants(self, message: ToWorker) -> bool:
         if isinstance(message, Cancel):
             return self._loop is not None and self._loop.prefilling(message.number)
+        if isinstance(message, Submit):
+            return self._loop is not None and self._loop.yields and message.request.kind is Kind.GENERATE
         return isinstance(message, Stop)
 
     def _flush(self) -> None:
         while self._channel.unsent:
             self._channel.poll(None)
+
+
+def _seconds(rate: float) -> float:
+    return 1 / rate if rate > 0 else 0.0
 
 
 def _complain(place: str) -> None:

@@ -10,7 +10,6 @@ from typing import Final
 
 from meshnode.events import (
     ChoiceFinished,
-    EmbeddingResult,
     Event,
     Finished,
     Prefilling,
@@ -33,12 +32,11 @@ _ANSWER: Final = (
     RefusalDelta,
     ToolCallStarted,
     ToolCallDelta,
-    EmbeddingResult,
     RerankResult,
     ChoiceFinished,
     Finished,
 )
-"""What shows that the whole prompt was computed. A failure does not."""
+"""What shows that the whole prompt was computed. A failure does not, nor does a vector: each is of one input."""
 
 
 class Meter:

@@ -163,7 +163,7 @@ def model_offer(card: ModelCard, state: ModelState, *, prices: Prices, context: 
         kv_type="f16",
         modalities=_words(card.modalities, 8),
         features=FEATURES,
-        kinds=("generate",),
+        kinds=_words(card.kinds, 8),
         prices=prices,
         decode_tps=_rate(info.decode_tps) if info else 0.0,
         first_token_ms=0.0,

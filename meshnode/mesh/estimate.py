@@ -47,8 +47,9 @@ _MEDIA: Final[dict[type, str]] = {ImagePart: "image", AudioPart: "audio", FilePa
 class Needs(Record, frozen=True, kw_only=True):
     """What a request asks of whoever answers it.
 
-    ``prompt`` and ``output`` are tokens, ``bounded`` whether the request itself bounds the output; ``body`` is bytes of
-    it on the wire, at least; ``modalities`` are those besides text. ``deadline_s`` is what is left.
+    ``prompt`` and ``output`` are tokens, of an embedding those of all inputs and none; ``longest`` are those that must
+    fit into the context together, ``bounded`` is whether the request itself bounds the output; ``body`` is bytes of it
+    on the wire, at least; ``modalities`` are those besides text. ``deadline_s`` is what is left.
     """
 
     kind: Kind
@@ -56,6 +57,7 @@ class Needs(Record, frozen=True, kw_only=True):
     modalities: frozenset[str]
     features: frozenset[str]
     prompt: int
+    longest: int
     output: int
     bounded: bool
     body: int
@@ -65,33 +67,35 @@ class Needs(Record, frozen=True, kw_only=True):
     @property
     def least_context(self) -> int:
         """Tokens a model's context must hold for the prompt, as far as it can be estimated, and one token more."""
-        return self.prompt + 1
+        return self.longest + (self.kind is not Kind.EMBED)
 
     @property
     def full_context(self) -> int:
         """Tokens it holds where the answer may grow as long as the request allows; with less it ends sooner."""
-        return self.prompt + (self.output if self.bounded else 1)
+        return self.longest + (self.output if self.bounded else 1)
 
 
 def needs(request: GenerationRequest) -> Needs:
     """What a request needs."""
-    most = request.stopping.max_tokens
+    most = 0 if request.kind is Kind.EMBED else request.stopping.max_tokens
     size = sum(map(len, _texts(request)))
     if isinstance(request.prompt, tuple):
         prompt = len(request.prompt)
         size += 2 * prompt
     else:
         prompt = size // _CHARACTERS_PER_TOKEN + _TOKENS_PER_MESSAGE * len(request.messages)
+    inputs = [len(one) if isinstance(one, tuple) else len(one) // _CHARACTERS_PER_TOKEN for one in request.inputs]
     parts = (part for message in request.messages for part in message.parts)
     return Needs(
         kind=request.kind,
         privacy=request.privacy,
         modalities=frozenset(_MEDIA[type(part)] for part in parts if type(part) in _MEDIA),
         features=frozenset(_features(request)),
-        prompt=max(1, prompt),
+        prompt=max(1, prompt + sum(inputs)),
+        longest=max(1, prompt, *inputs),
         output=OUTPUT_TOKENS if most is None else most,
         bounded=most is not None,
-        body=size + sum(map(len, _media(request))),
+        body=size + sum(map(len, _media(request))) + sum(map(len, request.inputs)),
         max_cost_uc=request.max_cost_uc,
         deadline_s=request.deadline_s,
     )

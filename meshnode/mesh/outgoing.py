@@ -34,18 +34,21 @@ _CHARACTERS_PER_TOKEN: Final = 4
 _LOOK_S: Final = 1.0
 PROGRESS_S: Final = 120.0
 """How long an answer that has begun may stand still, whatever signs of life its provider gives."""
-_MOST_HELD: Final = 4 * CREDIT
 _STANDING: Final = (Queued, Loading, Prefilling, Heartbeat)
 
 
 class Draft(NamedTuple):
-    """A request ready to be asked for: its terms, signed, and its body."""
+    """A request ready to be asked for: its terms, signed, and its body.
+
+    Its reader may be ``most_held`` events behind: those of its credit, and vectors, which take none.
+    """
 
     terms: bytes
     signature: bytes
     body: bytes
     prices: Prices
     scrutiny: Scrutiny
+    most_held: int = 4 * CREDIT
 
 
 def draft_of(request: GenerationRequest, offer: Offer, model: ModelOffer, us: Self) -> Draft:
@@ -73,7 +76,7 @@ def draft_of(request: GenerationRequest, offer: Offer, model: ModelOffer, us: Se
     )
     scrutiny = scrutiny_of(request, len(body))
     signature = us.identity.sign_for_ledger(m.terms_payload(terms))
-    return Draft(terms, signature, body, model.prices, scrutiny)
+    return Draft(terms, signature, body, model.prices, scrutiny, 4 * CREDIT + len(request.inputs))
 
 
 class Granting(Protocol):
@@ -143,8 +146,8 @@ class Outgoing:
         """Keep an event for the reader; of those that only say how things stand the newest is enough."""
         if self._held and isinstance(event, _STANDING) and type(self._held[-1]) is type(event):
             self._held.pop()
-        if len(self._held) >= _MOST_HELD:
-            raise ProtocolViolation(f"sent over {_MOST_HELD} events ahead of its reader.")
+        if len(self._held) >= self.draft.most_held:
+            raise ProtocolViolation(f"sent over {self.draft.most_held} events ahead of its reader.")
         self._held.append(event)
         self._news.set()
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from meshnode.domain import GenerationRequest, Kind, ModelCard, ModelId, PeerId, Privacy, Record
+from meshnode.domain import GenerationRequest, ModelCard, ModelId, PeerId, Privacy, Record
 from meshnode.engine.slot import ModelState, model_failed
 from meshnode.errors import (
     BodyTooLarge,
@@ -148,8 +148,8 @@ def _reject_local(need: Needs, local: Local) -> Rejection | None:
     missing = sorted(need.modalities - set(card.modalities))
     if local.draining:
         gate, reason = "draining", "the node is stopping"
-    elif need.kind is not Kind.GENERATE:
-        gate, reason = "kind", f"{card.id} serves generate here, not {need.kind.value}"
+    elif need.kind.value not in card.kinds:
+        gate, reason = "kind", f"{card.id} serves {', '.join(card.kinds)} here, not {need.kind.value}"
     elif missing:
         gate, reason = "modality", f"{card.id} takes {', '.join(card.modalities)}, not {', '.join(missing)}"
     elif state.state == "failed":

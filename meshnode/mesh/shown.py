@@ -31,6 +31,7 @@ def _mesh_model(model: ModelId, pairs: Sequence[tuple[Offer, ModelOffer]]) -> Me
         family=best.family,
         license=best.license,
         modalities=best.modalities,
+        kinds=best.kinds,
         providers=tuple(_provider(offer, each) for offer, each in pairs),
     )
 

@@ -34,6 +34,7 @@ class MeshModel(Record, frozen=True, kw_only=True, omit_defaults=False):
     family: str
     license: str
     modalities: tuple[str, ...]
+    kinds: tuple[str, ...]
     providers: tuple[ProviderView, ...]
 
 

@@ -6,12 +6,18 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from meshnode.domain import ModelCard, ModelId
 from meshnode.errors import ModelFileRefused
 from meshnode.models.gguf import GgufMetadata, check_servable, read_metadata
 from meshnode.models.names import canonical_id, slug
+
+_AS_THE_FILE_SAYS: Final = (
+    "architecture", "context_length", "parameters", "layers", "embedding_length", "kv_bytes_per_token", "state_bytes",
+    "row_floats", "active_bytes", "vocab_size", "name", "license", "template_sha256",
+)  # fmt: skip
+"""Fields that a card has of its file's metadata, under the same names."""
 
 
 def open_model(path: Path) -> BinaryIO:
@@ -61,10 +67,9 @@ def read_card(
     managed: bool = False,
     id: ModelId | None = None,  # noqa: A002  the card's own word
 ) -> ModelCard:
-    """Read the file's metadata and describe it. Blocks for some hundredths of a second. Raises ModelFileRefused.
+    """Read the file's metadata and describe it, in some hundredths of a second. Raises ModelFileRefused.
 
-    ``name`` is what to call it (its file name, without ``id``); ``added`` in seconds since 1970.
-    """
+    ``name`` is what to call it (its file name, without ``id``); ``added`` in seconds since 1970."""
     with open_model(path) as file:
         metadata = inspect(file, path)
         found = os.fstat(file.fileno())
@@ -75,21 +80,13 @@ def read_card(
         size=found.st_size,
         modified_ns=found.st_mtime_ns,
         sha256=sha256,
-        architecture=metadata.architecture,
         quantisation=chosen.rpartition(":")[2],
-        context_length=metadata.context_length,
-        parameters=metadata.parameters,
-        layers=metadata.layers,
-        embedding_length=metadata.embedding_length,
-        kv_bytes_per_token=metadata.kv_bytes_per_token,
-        vocab_size=metadata.vocab_size,
+        **{name: getattr(metadata, name) for name in _AS_THE_FILE_SAYS},
         family=slug(metadata.basename) or metadata.architecture,
-        name=metadata.name,
-        license=metadata.license,
-        template_sha256=metadata.template_sha256,
         source=source,
         added=added,
         managed=managed,
+        kinds=metadata.kinds,
     )
 
 

@@ -1,7 +1,8 @@
 """The default model, pinned by hash, and a short list of open-weight models on the hub that are worth fetching.
 
 The hub could not be reached where this list was written: owners, repositories and file labels are from memory of
-their public pages and are unverified from here. Sizes are approximate; a pull checks the real ones.
+their public pages and are unverified from here. Sizes are approximate; a pull checks the real ones, and the hash that
+the hub tells.
 """
 
 from __future__ import annotations
@@ -149,6 +150,30 @@ HUB_MODELS: tuple[HubModel, ...] = (
 )
 """From small to large."""
 
+EMBEDDING_MODELS: tuple[HubModel, ...] = (
+    HubModel(
+        name="nomic-embed-text-v1.5",
+        repository="nomic-ai/nomic-embed-text-v1.5-GGUF",
+        quantisation="q8_0",
+        size=146_000_000,
+        parameters=0.14,
+        active=0.14,
+        license="apache-2.0",
+        good_for="embeddings of English text; vectors of 768 numbers that may be cut",
+    ),
+    HubModel(
+        name="qwen3-embedding-0.6b",
+        repository="Qwen/Qwen3-Embedding-0.6B-GGUF",
+        quantisation="q8_0",
+        size=640_000_000,
+        parameters=0.6,
+        active=0.6,
+        license="apache-2.0",
+        good_for="embeddings of text in many languages; vectors of 1024 numbers that may be cut",
+    ),
+)
+"""Models made for embeddings, which :func:`best_for` never suggests."""
+
 _BESIDE_WEIGHTS = 1.15
 _CONTEXT_BYTES = 1_000_000_000
 _ACTIVE_ON_CPU = 4.0
@@ -184,7 +209,7 @@ def by_name(name: str) -> PackagedModel | HubModel | None:
     wanted = name.strip().lower()
     if wanted in ("default", DEFAULT.id, DEFAULT.id.rpartition(":")[0]):
         return DEFAULT
-    for model in HUB_MODELS:
+    for model in (*HUB_MODELS, *EMBEDDING_MODELS):
         if wanted in (model.name, f"{model.name}:{model.quantisation}"):
             return model
     return None

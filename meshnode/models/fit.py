@@ -1,8 +1,10 @@
 """Will a model run here: weights, cache and buffers against the memory that is free. Pure; estimates, not promises.
 
 What llama.cpp allocates, as seen in its load logs: the weights as they lie in the file; K and V for ``n_ctx`` cells,
-which all conversations share (the cache is unified, so slots cost no cells of their own); a compute buffer led by
-one micro-batch of output logits; and on a GPU the driver's own context. Memory-mapped weights on the CPU could be
+which all conversations share (the cache is unified, so slots cost no cells of their own), or a state for each of them
+where the model is recurrent; a compute buffer for the widest vectors of one micro-batch and the mask over all cells;
+the output of one token for each conversation; and on a GPU the driver's own context. The worker's own process comes
+on top. Memory-mapped weights on the CPU could be
 paged out, but then every token waits for the disk: they count in full.
 """
 
@@ -19,6 +21,12 @@ DEFAULT_CONTEXT = 32768
 SMALLEST_CONTEXT = 512
 CONTEXT_STEP = 256
 UNKNOWN_VOCABULARY = 152_000
+WIDTHS_OF_A_ROW = 12
+"""Vectors of the model's length that one row holds, where its file did not say more."""
+SPARE_ROWS = 32
+"""Rows of output beside one for each slot: the engine keeps sequence ids for idle prefixes, unless each has a state."""
+PROCESS = 64 * MIB
+"""What a worker takes before it loads anything."""
 RESERVE_RAM = 256 * MIB
 RESERVE_GPU = 400 * MIB
 """A GPU's driver context and what the desktop may still take."""
@@ -80,16 +88,19 @@ class _Costs:
     """Bytes as a function of the context; linear, so that it can be solved for it."""
 
     def __init__(self, card: ModelCard, slots: int, n_ubatch: int) -> None:
-        vocabulary = card.vocab_size or UNKNOWN_VOCABULARY
+        rows = slots if card.state_bytes else slots + SPARE_ROWS
+        outputs = 4 * rows * (card.vocab_size or UNKNOWN_VOCABULARY)
+        row = 4 * n_ubatch * (card.row_floats or WIDTHS_OF_A_ROW * card.embedding_length)
         self.layers = max(card.layers, 1) + 1
         """Repeating layers and the output layer: what ``gpu_layers`` counts."""
         self.weights = card.size
         self._per_cell = card.kv_bytes_per_token
         self._mask_per_cell = 2 * n_ubatch
-        self._buffers = 4 * (n_ubatch * (vocabulary + 8 * card.embedding_length) + slots * vocabulary) + 32 * MIB
+        self._states = slots * card.state_bytes
+        self._buffers = max(row, outputs) + outputs + PROCESS
 
     def cache(self, context: int) -> int:
-        return context * self._per_cell
+        return context * self._per_cell + self._states
 
     def compute(self, context: int) -> int:
         return self._buffers + context * self._mask_per_cell
@@ -105,7 +116,7 @@ class _Costs:
 
     def largest_context(self, budget: int, limit: int) -> int:
         """The most cells that fit, a multiple of :data:`CONTEXT_STEP`, at most ``limit``."""
-        left = budget - self.weights - self._buffers
+        left = budget - self.weights - self._buffers - self._states
         cells = left // max(self._per_cell + self._mask_per_cell, 1)
         if limit and cells >= limit:
             return limit

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from typing import BinaryIO
 
-from meshnode.domain import Record
+from meshnode.domain import Kind, Record
 from meshnode.errors import ModelFileRefused
 from meshnode.models.gguf_layout import Array, GgufFile, Tensor, Value, read_gguf, refuse, show
 from meshnode.models.quantisation import FILE_TYPES
@@ -33,6 +33,9 @@ class GgufMetadata(Record, frozen=True):
 
     ``kind`` is ``general.type`` (``model``, ``adapter``, ``mmproj`` …). ``kv_bytes_per_token`` is for an f16
     cache with every layer attending over the whole context, so an upper bound for hybrid and sliding-window models.
+    ``state_bytes`` is what one conversation takes of a recurrent model's state, all layers being counted as such.
+    ``row_floats`` is how many floats computing one token holds at its widest, and ``active_bytes`` how much of the
+    weights it reads: of a mixture of experts those in use.
     ``split_count`` over 1 means the file is one shard of several, number ``split_no`` (from 0).
     """
 
@@ -53,13 +56,27 @@ class GgufMetadata(Record, frozen=True):
     vocab_size: int = 0
     parameters: int = 0
     kv_bytes_per_token: int = 0
+    state_bytes: int = 0
+    row_floats: int = 0
+    active_bytes: int = 0
     tokenizer: str = ""
     chat_template: str | None = None
     template_sha256: str = ""
+    kinds: tuple[str, ...] = (Kind.GENERATE.value, Kind.EMBED.value)
+    """What may be asked of it; none where it ranks documents."""
     split_no: int = 0
     split_count: int = 0
     tensor_count: int = 0
     tensor_bytes: int = 0
+
+
+MADE_TO_EMBED = frozenset({
+    "bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "modern-bert", "eurobert",
+    "gemma-embedding",
+})  # fmt: skip
+"""Architectures that keep no memory of what they read, by llama.cpp's names: they generate nothing."""
+_RANK = 4
+"""``{arch}.pooling_type`` of a reranker; 0 is none, 1 to 3 make one vector (``enum llama_pooling_type``)."""
 
 
 def read_metadata(file: BinaryIO, size: int) -> GgufMetadata:
@@ -78,6 +95,11 @@ def check_servable(metadata: GgufMetadata) -> None:
         kind = "vision projector" if metadata.architecture == "clip" else metadata.kind
         raise ModelFileRefused(
             f"the file holds a GGUF of kind {show(kind)}, not a language model.", hint="Add the model's own file."
+        )
+    if not metadata.kinds:
+        raise ModelFileRefused(
+            "the file holds a reranker, which neither generates text nor embeds it.",
+            hint="Add a language model or an embedding model.",
         )
     if not metadata.tensor_count or not metadata.layers or not metadata.context_length:
         raise ModelFileRefused(
@@ -115,10 +137,14 @@ def describe(file: GgufFile) -> GgufMetadata:
         embedding_length=width,
         vocab_size=pairs.length("tokenizer.ggml.tokens") or pairs.number(f"{architecture}.vocab_size", 1 << 31),
         parameters=sum(tensor.elements for tensor in file.tensors),
+        state_bytes=_state_bytes(pairs, architecture, layers),
+        row_floats=_row_floats(pairs, architecture, layers, width),
+        active_bytes=_active_bytes(pairs, architecture, file.tensors),
         kv_bytes_per_token=_kv_bytes(pairs, architecture, width, max(heads, default=0), kv_heads),
         tokenizer=pairs.text("tokenizer.ggml.model"),
         chat_template=None if template is None else template.decode("utf-8", "replace"),
         template_sha256="" if template is None else hashlib.sha256(template).hexdigest(),
+        kinds=_kinds(architecture, pairs.number(f"{architecture}.pooling_type", _RANK)),
         split_no=pairs.number("split.no", 1 << 16),
         split_count=pairs.number("split.count", 1 << 16),
         tensor_count=len(file.tensors),
@@ -132,6 +158,45 @@ def _kv_bytes(pairs: _Pairs, architecture: str, width: int, heads: int, kv_heads
     key = pairs.number(f"{architecture}.attention.key_length", MAX_WIDTH, default=per_head)
     value = pairs.number(f"{architecture}.attention.value_length", MAX_WIDTH, default=per_head)
     return sum(kv_heads) * (key + value) * 2
+
+
+def _kinds(architecture: str, pooling: int) -> tuple[str, ...]:
+    """A file that says how to pool is of a model made for embeddings, or for ranking."""
+    if pooling == _RANK:
+        return ()
+    embeds = bool(pooling) or architecture in MADE_TO_EMBED
+    return (Kind.EMBED.value,) if embeds else (Kind.GENERATE.value, Kind.EMBED.value)
+
+
+def _state_bytes(pairs: _Pairs, architecture: str, layers: int) -> int:
+    """Of a state-space model (``ssm`` keys): the last inputs of the convolution, and the state, in f32."""
+    kernel, inner, state, groups = (
+        pairs.number(f"{architecture}.ssm.{key}", MAX_WIDTH)
+        for key in ("conv_kernel", "inner_size", "state_size", "group_count")
+    )
+    return layers * 4 * (max(kernel - 1, 0) * (inner + 2 * groups * state) + state * inner)
+
+
+def _row_floats(pairs: _Pairs, architecture: str, layers: int, width: int) -> int:
+    """Three vectors of the feed-forward's length and four of the model's: what llama.cpp's graphs were seen to hold."""
+    dense = max(pairs.per_layer(f"{architecture}.feed_forward_length", layers), default=0)
+    used = pairs.number(f"{architecture}.expert_used_count", MAX_WIDTH)
+    expert = pairs.number(f"{architecture}.expert_feed_forward_length", MAX_WIDTH, default=dense if used else 0)
+    return max(3 * dense * (not used) + 4 * width, used * (3 * expert + width) + 4 * width)
+
+
+def _active_bytes(pairs: _Pairs, architecture: str, tensors: tuple[Tensor, ...]) -> int:
+    """All weights but the experts that sit idle and the table of embeddings, of which one row is read."""
+    experts = pairs.number(f"{architecture}.expert_count", MAX_WIDTH)
+    used = min(pairs.number(f"{architecture}.expert_used_count", MAX_WIDTH), experts)
+    tied = not any(tensor.name == "output.weight" for tensor in tensors)
+    total = 0
+    for tensor in tensors:
+        if "_exps." in tensor.name and experts:
+            total += tensor.size * used // experts
+        elif tied or tensor.name != "token_embd.weight":
+            total += tensor.size
+    return total
 
 
 def _quantisation(file_type: int, tensors: tuple[Tensor, ...]) -> str:

@@ -19,11 +19,12 @@ import trio
 
 from meshnode.domain import ModelCard, ModelId
 from meshnode.errors import MeshnodeError, ModelFileRefused, ModelNotFound
+from meshnode.models.arriving import Arrival, Arrivals
 from meshnode.models.card import open_model, read_card, unchanged, unreadable
 from meshnode.models.catalogue import DEFAULT
 from meshnode.models.hasher import Hasher
 from meshnode.models.hashing import sha256_of
-from meshnode.models.names import distinct_id, match
+from meshnode.models.names import distinct_id, match, unaliased
 from meshnode.models.pull import PullProgress, Report, Surroundings, pull_into
 from meshnode.models.registry import sweep
 from meshnode.models.scan import Found, Place, find_models, places
@@ -71,6 +72,7 @@ class Library:
         self._cards: dict[ModelId, ModelCard] = {}
         self._changing = trio.Lock()
         self._hasher = Hasher()
+        self._arrivals = Arrivals()
         self.notices: list[str] = []
         """What happened to models by itself, newest last: for ``status`` and the log."""
 
@@ -88,6 +90,17 @@ class Library:
         if name is None:
             return self._default_card()
         return self._at(name) or match(name, self.cards(), self._aliases, default=DEFAULT.id)
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """What is being fetched now."""
+        return self._arrivals
+
+    def arriving(self, name: str | None) -> Arrival | None:
+        """The fetch under way after which ``name`` (``None``: the default) will be a model here, if there is one."""
+        if name is None:
+            name = self._default
+        return self._arrivals.of(None if name is None else unaliased(name, self._aliases))
 
     def _at(self, path: str) -> ModelCard | None:
         return next((card for card in self._cards.values() if card.path == path), None)
@@ -171,7 +184,8 @@ class Library:
             source = FileSource(path=str(_absolute(source.path)))
         shown = describe_source(source)
         try:
-            card = await self._brought_in(source, shown, report)
+            with self._arrivals.under_way(source, shown) as arrival:
+                card = await self._brought_in(source, shown, arrival.telling(report))
         except MeshnodeError as error:
             log.warning("model_pull_failed", source=shown, code=error.code, reason=error.message)
             raise

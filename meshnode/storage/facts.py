@@ -54,7 +54,7 @@ KINDS: Final[Mapping[str, Mapping[str, FieldType]]] = {
     "node_stopped": {"reason": Name, "uptime_s": Seconds},
     "model_added": {"model": Name, "size": Count},
     "model_removed": {"model": Name},
-    "model_loaded": {"model": Name, "load_s": Seconds},
+    "model_loaded": {"model": Name, "load_s": Seconds, "active": Count, "decode_mtps": Count, "gpu_layers": Count},
     "model_failed": {"model": Name, "code": Name},
     "worker_died": {"model": Name},
 }

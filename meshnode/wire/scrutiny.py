@@ -49,6 +49,10 @@ PER_CALL: Final = 64
 """Tokens around a tool call that nobody sees as text."""
 TEMPLATE_TOKENS: Final = 1024
 """Tokens of a prompt that stand in no request: a template's own words."""
+INPUT_TOKENS: Final = 4
+"""Special tokens that stand around an input to be embedded."""
+MOST_DIMENSIONS: Final = 65_536
+"""Numbers of a vector."""
 TOKEN_CHARACTERS: Final = 256
 """Characters of a token at most, and of text that was held back for a stop string."""
 MOST_CALLS: Final = 1024
@@ -64,7 +68,8 @@ class Scrutiny:
 
     ``choices`` is how many answers are due (of an embedding, its inputs; of a reranking, its documents), ``max_tokens``
     bounds each, ``None`` does not. ``withheld`` are the UTF-8 bytes of the longest stop string: text that may be
-    decoded and never said. ``most_prompt`` is how many tokens the prompt can have.
+    decoded and never said. ``most_prompt`` is how many tokens the prompt can have, ``dimensions`` how many numbers each
+    vector must have; ``None`` leaves it to the first.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Scrutiny:
         kind: Kind = Kind.GENERATE,
         withheld: int = 0,
         most_prompt: int = COUNT - 1,
+        dimensions: int | None = None,
     ) -> None:
         self._choices = choices
         self._speaks = kind is Kind.GENERATE
@@ -82,6 +88,7 @@ class Scrutiny:
         self._most = math.inf if max_tokens is None else max_tokens * choices + choices + SLACK
         self._silent = PER_CHOICE * choices + SLACK + withheld
         self._most_prompt = most_prompt
+        self._dimensions = dimensions
         self._started: Started | None = None
         self._closed = False
         self._finished: set[int] = set()
@@ -178,6 +185,10 @@ class Scrutiny:
         self._one_result(event)
         if not event.vector or len(event.vector) % 4 or not all(map(math.isfinite, array("f", event.vector))):
             raise ProtocolViolation("a vector is not made of finite 32-bit floats.")
+        numbers = len(event.vector) // 4
+        self._dimensions = self._dimensions or min(numbers, MOST_DIMENSIONS)
+        if numbers != self._dimensions:
+            raise ProtocolViolation(f"a vector of {numbers} numbers, not {self._dimensions}.")
 
     def _score(self, event: RerankResult) -> None:
         self._one_result(event)
@@ -261,12 +272,14 @@ _JUDGES: Final[dict[type, Callable[[Scrutiny, Any], None]]] = {
 
 def scrutiny_of(request: GenerationRequest, body_bytes: int) -> Scrutiny:
     """What the answer to a request is looked at with; ``body_bytes`` is the length of its encoded body."""
+    inputs = len(request.inputs)
     return Scrutiny(
-        request.choices,
+        inputs or request.choices,
         request.stopping.max_tokens,
         kind=request.kind,
         withheld=max((len(stop.encode()) for stop in request.stopping.stop), default=0),
-        most_prompt=body_bytes + TEMPLATE_TOKENS,
+        most_prompt=body_bytes + TEMPLATE_TOKENS + INPUT_TOKENS * inputs,
+        dimensions=request.dimensions,
     )
 
 

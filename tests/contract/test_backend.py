@@ -109,6 +109,16 @@ def test_ordinary_tokens_do_not_end_anything(backend: Backend) -> None:
     assert not any(backend.ends_generation(token) for token in prompt(backend)[1:])
 
 
+def test_the_number_of_threads_changes_no_answer(backend: Backend) -> None:
+    tokens = prompt(backend)
+    before = output(backend, 0, tokens)
+    backend.set_threads(2, 2)
+    backend.remove(0)
+    after = output(backend, 0, tokens)
+    backend.set_threads(1, 1)
+    assert same(before, after)
+
+
 # --- the cache --------------------------------------------------------------------------------
 
 

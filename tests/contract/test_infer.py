@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 import trio
 
-from meshnode.domain import FinishReason
+from meshnode.domain import FinishReason, GenerationRequest
 from meshnode.errors import Unreachable
-from meshnode.events import ChoiceFinished, Event, Failed, Finished, Started, TextDelta, decoded_tokens
+from meshnode.events import ChoiceFinished, EmbeddingResult, Event, Failed, Finished, Started, TextDelta, decoded_tokens
 from meshnode.mesh.asker import PeerRefused
+from meshnode.mesh.settle import SLICE
 from meshnode.net.transport import Transport
 from tests.kit.mesh import Party, open_party
-from tests.kit.offers import offer
+from tests.kit.offers import model_offer, offer
 from tests.kit.peers import ALICE, BOB
-from tests.kit.requests import endless, prompt
+from tests.kit.requests import embedding, endless, prompt
 
 
 @pytest.fixture(autouse=True)
@@ -176,3 +177,30 @@ async def test_both_directions_are_two_channels(pair: tuple[Party, Party]) -> No
     await settled(alice, bob)
     await settled(bob, alice)
     assert sorted(channel.role for channel in (await alice.book.accounts()).channels) == ["consumer", "provider"]
+
+
+async def test_vectors_come_as_at_home_and_are_paid_for_by_their_tokens(pair: tuple[Party, Party]) -> None:
+    alice, bob = pair
+    bob.offered = offer(BOB, model_offer("a", kinds=("generate", "embed")))
+    request = embedding(*(f"text number {n}, and some more words " * 8 for n in range(40)), (5,) * 5000, model="a")
+    there, here = await alice.whole(bob, request), await own(bob, request)
+    assert isinstance(there[-1], Finished), there[-1]
+    assert vectors(there) == vectors(here)
+    assert len(vectors(there)) == 41
+    tokens = there[-1].usage.prompt_tokens
+    assert tokens > 2 * SLICE
+    spent, earned = await settled(alice, bob)
+    assert spent == earned == tokens * 10
+    assert not alice.violations + bob.violations
+
+
+async def own(party: Party, request: GenerationRequest) -> list[Event]:
+    """What a node's own engine answers."""
+    engine = await party.stable.until_alive("a")
+    async with engine.generate(request) as events:
+        return [event async for event in events]
+
+
+def vectors(events: Sequence[Event]) -> dict[int, bytes]:
+    """Vectors by input."""
+    return {event.index: event.vector for event in events if isinstance(event, EmbeddingResult)}

@@ -15,6 +15,7 @@ import trio
 from meshnode.api.app import create_app
 from meshnode.api.context import ApiContext, NodeFacts
 from meshnode.api.server import DEFAULT_TIMING, Bound, Timing, serve
+from meshnode.client_records import Fit, Outlook
 from meshnode.config import ApiSettings
 from meshnode.domain import FinishReason, GenerationRequest, ModelCard, ModelId
 from meshnode.engine.pipe import Device, EngineInfo, Gauge
@@ -25,6 +26,7 @@ from meshnode.gateway.admission import Admission
 from meshnode.gateway.keys import KeyRing
 from meshnode.gateway.turnstile import Turnstile
 from meshnode.mesh.answer import Answer, Dispatcher, Route
+from meshnode.models.arriving import Arrival, Arrivals
 from meshnode.models.names import match
 from meshnode.models.pull import PullProgress
 from meshnode.observe import Metrics
@@ -148,6 +150,7 @@ class MemoryLibrary:
         self.pulling = 0
         self.left = trio.Event()
         """A pull ended, or was left."""
+        self.arrivals = Arrivals()
 
     def cards(self) -> tuple[ModelCard, ...]:
         """All of them."""
@@ -158,6 +161,14 @@ class MemoryLibrary:
         if name is None and not self._cards:
             raise ModelNotFound("there are no models here.", param="model")
         return match(name, self.cards(), {"gpt-4o": CARD.id}) if name is not None else self._cards[0]
+
+    def arriving(self, name: str | None) -> Arrival | None:
+        """Whatever is being fetched under that name."""
+        return self.arrivals.of(name)
+
+    def enter(self, card: ModelCard) -> None:
+        """The model is here now."""
+        self._cards.append(card)
 
     async def add_file(self, path: Path, *, name: str | None = None) -> ModelCard:
         """Pretend to have read the file."""
@@ -309,6 +320,9 @@ def a_context(dispatcher: Dispatcher, stopped: list[bool], **fields: object) -> 
         "stop": lambda: stopped.append(True),
         "draining": trio.Event(),
         "keys": KeyRing(),
+        "outlook": lambda card, context: Outlook(
+            model=card.id, fits=True, fit=Fit(placement="cpu", context=context or card.context_length)
+        ),
     }
     return ApiContext(**(parts | fields))  # type: ignore[arg-type]  # a dict of parts has one type for all
 

@@ -164,7 +164,7 @@ def still(model: Path) -> dict[str, Attempt]:
 
 
 def _answer(model: Path) -> None:
-    from meshnode.engine.llama import open_llama
+    from meshnode.engine.llama.loading import open_llama
 
     backend = open_llama(Load(path=str(model), n_ctx=256, n_seq_max=2, threads=2, gpu_layers=0))
     text = Driven(backend).ask(chatting("Say hello.", stopping=Stopping(max_tokens=8, ignore_eos=True)))

@@ -35,6 +35,7 @@ FAR = MeshModel(
     family="qwen",
     license="apache-2.0",
     modalities=("text",),
+    kinds=("generate", "embed"),
     providers=(PROVIDER, SLOW),
 )
 """A model of two peers, one of which would have to load it first."""

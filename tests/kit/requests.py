@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from meshnode.domain import GenerationRequest, ModelCard, ModelId, RequestId, Sampling, Stopping
+from meshnode.domain import GenerationRequest, Kind, ModelCard, ModelId, RequestId, Sampling, Stopping
 
 _numbers = itertools.count(1)
 
@@ -34,3 +34,9 @@ def card(name: str = "fake", **fields: Any) -> ModelCard:
         "context_length": 4096,
     }
     return ModelCard(id=ModelId(name), **(defaults | fields))
+
+
+def embedding(*inputs: str | tuple[int, ...], model: str = "fake", **fields: Any) -> GenerationRequest:
+    """A request to embed texts or token ids."""
+    number = RequestId(f"r{next(_numbers)}")
+    return GenerationRequest(id=number, model=ModelId(model), kind=Kind.EMBED, inputs=inputs, **fields)

@@ -10,6 +10,7 @@ from typing import Any
 
 import llama_cpp.llama_cpp as api
 
+from meshnode.engine.llama.embedding import LlamaEmbedding, attends_both_ways, pooling_of, remembers
 from meshnode.engine.llama.library import LOG, devices, open_library
 from meshnode.engine.llama.model import LlamaBackend, keeps_every_token
 from meshnode.engine.pipe import Load
@@ -33,12 +34,21 @@ def open_llama(load: Load, *, progress: Progress = lambda _: True) -> LlamaBacke
     model = _load_model(load, progress)
     try:
         _check_kind(model)
-        slots = min(load.n_seq_max, api.llama_max_parallel_sequences())
-        context = _make_context(load, model, slots)
+        return _made(load, model, began)
     except ModelFailed:
         api.llama_model_free(model)
         raise
-    return LlamaBackend(model, context, slots=slots, load_s=time.monotonic() - began)
+
+
+def _made(load: Load, model: Any, began: float) -> LlamaBackend:
+    """The model with what it takes to generate and to embed, or only to embed where it was made for that alone."""
+    slots = min(load.n_seq_max, api.llama_max_parallel_sequences())
+    pooling, whole = pooling_of(model), attends_both_ways(model)
+    context = None if pooling.declared or whole else _make_context(load, model, slots)
+    longest = api.llama_n_ctx(context) if context is not None else load.n_ctx or load.max_ctx
+    whole = whole or (context is None and not remembers(model))
+    embedding = LlamaEmbedding(model, load, pooling, longest=longest, whole=whole, kept=context is None)
+    return LlamaBackend(model, context, embedding, slots=slots, load_s=time.monotonic() - began)
 
 
 def _load_model(load: Load, progress: Progress) -> Any:
@@ -77,6 +87,7 @@ def _check_kind(model: Any) -> None:
 
 
 def _make_context(load: Load, model: Any, slots: int) -> Any:
+    """What generates; ``None`` where the model keeps no memory of what it read, so that it can only embed."""
     trained = api.llama_model_n_ctx_train(model)
     threads = load.threads or default_threads()
     params = api.llama_context_default_params()
@@ -100,5 +111,5 @@ def _make_context(load: Load, model: Any, slots: int) -> Any:
         raise ModelFailed(f"llama.cpp cannot make a context of {params.n_ctx} tokens: {reason}.", hint=hint)
     if not api.llama_get_memory(context):
         api.llama_free(context)
-        raise ModelFailed("the model does not generate text (it keeps no memory of what it read; embeddings, perhaps).")
+        return None
     return context

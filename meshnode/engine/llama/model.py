@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from meshnode.engine.backend import Aborted, Logits, NoSpace, Row
 from meshnode.engine.llama.batch import Batch
+from meshnode.engine.llama.embedding import LlamaEmbedding
 from meshnode.engine.llama.library import LOG, backends, devices, system_info, text_of
 from meshnode.engine.llama.placement import placement
 from meshnode.engine.pipe import EngineInfo
@@ -32,8 +33,11 @@ class LlamaBackend:
     """A :class:`meshnode.engine.backend.Backend` over a model and a context, which it owns. See
     :func:`meshnode.engine.llama.loading.open_llama`."""
 
-    def __init__(self, model: Any, context: Any, *, slots: int, load_s: float) -> None:
-        self._model, self._context = model, context
+    def __init__(self, model: Any, context: Any, embedding: LlamaEmbedding, *, slots: int, load_s: float) -> None:
+        """``context`` is ``None`` for a model that only embeds."""
+        self._generates = context is not None
+        self._model, self._context, self._embedding = model, context or embedding.context, embedding
+        context = self._context
         self._vocabulary = api.llama_model_get_vocab(model)
         self._memory = api.llama_get_memory(context)
         self._n_vocab = int(api.llama_vocab_n_tokens(self._vocabulary))
@@ -146,6 +150,8 @@ class LlamaBackend:
 
         A window of the past is cut without complaint even where what a token at ``start`` would look back at is gone.
         """
+        if not self._generates:
+            return True
         first = api.llama_memory_seq_pos_min(self._memory, seq) if self._window and start > 0 else 0
         if first > max(0, start - self._window):
             return False
@@ -154,6 +160,10 @@ class LlamaBackend:
     def copy(self, source: int, target: int, start: int = 0, end: int = -1) -> None:
         """Share cells; no data is copied in a unified cache."""
         api.llama_memory_seq_cp(self._memory, source, target, start, end)
+
+    def embedding(self) -> LlamaEmbedding:
+        """What embeds with this model."""
+        return self._embedding
 
     def save(self, seq: int) -> NDArray[np.uint8] | None:
         """What llama.cpp writes of a sequence: its cells, its running state."""
@@ -170,15 +180,21 @@ class LlamaBackend:
         self.remove(seq)
         return False
 
+    def set_threads(self, decode: int, prefill: int) -> None:
+        """From the next batch on."""
+        api.llama_set_n_threads(self._context, decode, prefill)
+
     def set_abort(self, should_abort: Callable[[], bool] | None) -> None:
         """Ask this before each node of the graph, in batches long enough to matter. CPU only, as in llama.cpp."""
         self._should_abort = should_abort
+        self._embedding.set_abort(should_abort)
 
     def close(self) -> None:
         """Free context and model. Idempotent."""
         context, self._context = self._context, None
         model, self._model = self._model, None
-        if context is not None:
+        self._embedding.close()
+        if context is not None and self._generates:
             api.llama_free(context)
         if model is not None:
             api.llama_model_free(model)
@@ -188,6 +204,8 @@ class LlamaBackend:
 
     def _check(self, rows: Sequence[Row]) -> None:
         """llama.cpp aborts, or reads past an array, on what this refuses."""
+        if not self._generates:
+            raise ValueError("the model generates nothing")
         if not 0 < len(rows) <= self._n_batch:
             raise ValueError(f"a batch of {len(rows)} rows; 1 to {self._n_batch} are possible")
         if sum(row.logits for row in rows) > self._slots:
@@ -213,7 +231,7 @@ class LlamaBackend:
         placed = placement(n_layers, seen)
         template = self.chat_template
         return EngineInfo(
-            n_ctx=api.llama_n_ctx(self._context),
+            n_ctx=api.llama_n_ctx(self._context) if self._generates else self._embedding.shape.longest,
             n_ctx_train=api.llama_model_n_ctx_train(self._model),
             n_seq_max=self._slots,
             n_vocab=self._n_vocab,
@@ -229,7 +247,10 @@ class LlamaBackend:
             size_bytes=api.llama_model_size(self._model),
             has_template=template is not None,
             template_sha256=hashlib.sha256(template.encode()).hexdigest() if template else "",
+            kinds=("generate", "embed") if self._generates else ("embed",),
+            embedding_length=self._embedding.shape.width,
             load_s=load_s,
+            memory=LOG.memory,
         )
 
 

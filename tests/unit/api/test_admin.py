@@ -143,3 +143,15 @@ async def test_nothing_of_it_without_the_token(method: str, path: str) -> None:
     async with running_api() as api, api.client() as client:
         assert (await client.request(method, path)).status_code == 401
         assert api.stopped == []
+
+
+async def test_whether_a_model_would_fit_is_told_for_the_context_asked_for(tmp_path: Path) -> None:
+    async with running_api() as api, api.client() as client:
+        key = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        told = (await client.get(f"/api/models/{CARD.id}/fit?context=512", headers=key)).json()
+        assert (told["model"], told["fits"], told["fit"]["context"]) == (CARD.id, True, 512)
+        assert (await client.get(f"/api/models/{CARD.id}/fit", headers=key)).json()["fit"]["context"] == 2048
+        for wrong in ("-1", "many", "9" * 40, "٣"):
+            answer = await client.get(f"/api/models/{CARD.id}/fit", params={"context": wrong}, headers=key)
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "context")
+        assert (await client.get("/api/models/nonesuch/fit", headers=key)).status_code == 404

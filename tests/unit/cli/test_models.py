@@ -129,3 +129,34 @@ def test_a_file_is_pulled_by_its_path_from_the_root(
     for source, sent in [("x.gguf", str(tmp_path / "x.gguf")), ("hf:o/r:q4_0", "hf:o/r:q4_0")]:
         shell("pull", source)
         assert node.asked[-1].body == {"source": sent}
+
+
+OUTLOOK = {
+    "model": "big:q4_k_m",
+    "fits": False,
+    "fit": {
+        "placement": "none", "gpu_layers": 0, "layers": 37, "context": 32768, "largest_context": 8192,
+        "weights": 5_000_000_000, "cache": 4_800_000_000, "compute": 300_000_000, "needed": 10_100_000_000,
+        "free": 8_000_000_000, "sentence": "big:q4_k_m does not fit with 32,768 tokens of context.",
+    },
+    "speed": {"decode_tps": 3.5, "source": "estimated", "sentence": "About 3.5 tokens/s."},
+}  # fmt: skip
+
+
+def test_fit_says_what_a_model_takes_how_fast_it_is_and_by_its_exit_code_whether_it_fits(
+    shell: Shell, node: FakeNode
+) -> None:
+    node.json("GET /api/models/big/fit?context=0", OUTLOOK)
+    ran = shell("fit", "big")
+    assert ran.code == 1
+    for words in ("does not fit with 32,768", "About 3.5 tokens/s", "5.0 GB", "4.8 GB for 32,768", "8,192 tokens"):
+        assert words in ran.out
+    node.json("GET /api/models/big/fit?context=4096", OUTLOOK | {"fits": True})
+    assert shell("fit", "big", "--context", "4096").code == 0
+    assert json.loads(shell("fit", "big", "--json").out) == OUTLOOK
+
+
+def test_fit_refuses_what_is_no_context(shell: Shell, node: FakeNode) -> None:
+    ran = shell("fit", "big", "--context", "-5")
+    assert ran.code == 2
+    assert "no number of tokens" in ran.err

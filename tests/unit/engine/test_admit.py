@@ -11,7 +11,6 @@ from meshnode.domain import (
     Continuation,
     GenerationRequest,
     ImagePart,
-    Kind,
     Message,
     Role,
     Sampling,
@@ -157,7 +156,6 @@ def test_prompt_with_room_for_one_token_is_served() -> None:
 @pytest.mark.parametrize(
     ("param", "request_"),
     [
-        ("kind", {"kind": Kind.EMBED}),
         ("tools", {"tools": (Tool(name="f"),)}),
         ("suffix", {"suffix": "x"}),
         ("echo", {"echo": True}),

@@ -52,3 +52,22 @@ def test_a_new_load_starts_afresh() -> None:
     log.add(DEBUG, "load_tensors: layer   0 assigned to device CPU, is_swa = 0\n")
     log.forget()
     assert (log.lines, log.reason, log.layers_on(9)) == ((), "", {})
+
+
+def test_buffers_are_added_up_over_devices_and_the_last_word_on_a_compute_buffer_counts() -> None:
+    log = LibraryLog()
+    for line in (
+        "load_tensors:   CPU_Mapped model buffer size =    92.00 MiB",
+        "load_tensors:        CUDA0 model buffer size =   100.00 MiB",
+        "llama_context:        CPU  output buffer size =     3.00 MiB",
+        "llama_kv_cache:        CPU KV buffer size =   180.00 MiB",
+        "llama_kv_cache:        CPU KV buffer size =    20.00 MiB",
+        "llama_memory_recurrent:        CPU RS buffer size =     1.50 MiB",
+        "sched_reserve:        CPU compute buffer size =    14.00 MiB",
+        "sched_reserve:        CPU compute buffer size =    21.00 MiB",
+        "llama_kv_cache: size =  180.00 MiB (  8192 cells,  30 layers, 16/1 seqs), K (f16):   90.00 MiB",
+    ):
+        log.add(INFO, line + "\n")
+    assert log.memory == int(417.5 * 2**20)
+    log.forget()
+    assert log.memory == 0

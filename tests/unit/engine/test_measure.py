@@ -8,7 +8,9 @@ import pytest
 
 from meshnode.engine.backend import Row
 from meshnode.engine.fake import FakeBackend
-from meshnode.engine.measure import measure
+from meshnode.engine.fake_embedding import FakeEmbedding
+from meshnode.engine.measure import measure, measure_embedding
+from meshnode.engine.vectors import Piece, Vector
 
 
 class Machine:
@@ -56,3 +58,15 @@ def test_nothing_stays_in_the_cache() -> None:
 
 def test_a_clock_that_stands_still_gives_no_speed() -> None:
     assert measure(FakeBackend(), lambda: 0.0) == (0.0, 0.0)
+
+
+def test_a_model_that_only_embeds_is_measured_by_an_input() -> None:
+    machine, fake = Machine(per_row=0.001, per_batch=0.0), FakeEmbedding(10, 64)
+
+    class Slow(FakeEmbedding):
+        def embed(self, pieces: Sequence[Piece]) -> list[Vector]:
+            machine.now += 0.001 * sum(len(piece.tokens) for piece in pieces)
+            return fake.embed(pieces)
+
+    assert measure_embedding(Slow(10, 64), machine) == pytest.approx((0.0, 1000.0))
+    assert [len(piece.tokens) for (piece,) in fake.batches] == [64, 64]

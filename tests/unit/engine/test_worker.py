@@ -14,8 +14,9 @@ from msgspec import structs
 
 from meshnode.domain import Stopping
 from meshnode.engine.pipe import Cancel, Gauge, Grant, Load, LoadFailed, LoadProgress, Ping, Pong, Step, Stop, Submit
-from meshnode.events import Failed, Finished, Started, TextDelta
+from meshnode.events import EmbeddingResult, Failed, Finished, Started, TextDelta
 from tests.kit.driven import Driven, asking
+from tests.kit.requests import embedding
 from tests.kit.smollm2 import smollm2_path
 from tests.kit.tinygguf import write_tiny_gguf
 from tests.kit.worker_process import ENVIRONMENT, WorkerProcess, ended, probe, worker_process
@@ -224,6 +225,22 @@ def test_long_prompt_is_broken_off_within_its_batch(message: Cancel | Stop) -> N
         assert step.prefilled == 0
         if isinstance(message, Cancel):
             assert worker.hear() == Step(events=(), gauge=Gauge(kv_total=1024))
+
+
+@pytest.mark.model
+def test_a_large_batch_of_inputs_is_broken_off_for_a_prompt_and_computed_again() -> None:
+    with worker_process() as worker:
+        worker.load(Load(path=str(smollm2_path()), n_ctx=1024, n_seq_max=2, threads=1, gpu_layers=0, measure=False))
+        worker.send(Submit(number=1, request=embedding(*["word " * 60] * 8)), Ping(nonce=1))
+        assert isinstance(worker.hear(), Pong)
+        worker.send(Submit(number=2, request=asking("Hi", stopping=Stopping(max_tokens=1))))
+        events: list[tuple[int, type]] = []
+        while (1, Finished) not in events or (2, Finished) not in events:
+            step = worker.hear()
+            assert isinstance(step, Step)
+            events += [(number, type(event)) for number, event in step.events]
+    assert events.index((2, Finished)) < events.index((1, EmbeddingResult))
+    assert events.count((1, EmbeddingResult)) == 8
 
 
 # --- what it gave up --------------------------------------------------------------------------

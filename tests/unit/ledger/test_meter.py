@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from meshnode.domain import FinishReason
 from meshnode.events import (
     ChoiceFinished,
+    EmbeddingResult,
     Event,
     Failed,
     Finished,
@@ -112,3 +113,14 @@ def test_no_event_takes_a_count_back(events: list[Event]) -> None:
     counts = [counted(*events[:n]) for n in range(len(events) + 1)]
     for before, after in itertools.pairwise(counts):
         assert all(0 <= b <= a <= MOST for b, a in zip(before, after, strict=True))
+
+
+def test_a_vector_alone_pays_for_nothing_and_the_end_for_all() -> None:
+    meter = Meter()
+    for event in (Started(300), EmbeddingResult(0, bytes(4)), EmbeddingResult(1, bytes(4))):
+        meter.take(event)
+    assert (meter.prompt, meter.output) == (0, 0)
+    meter.take(Prefilling(200, 300))
+    assert meter.prompt == 200
+    meter.take(Finished(Usage(prompt_tokens=300)))
+    assert (meter.prompt, meter.output) == (300, 0)

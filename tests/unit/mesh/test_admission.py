@@ -15,6 +15,7 @@ from meshnode.domain import (
     FilePart,
     GenerationRequest,
     ImagePart,
+    Kind,
     Message,
     ModelId,
     PeerId,
@@ -45,6 +46,7 @@ from meshnode.wire.body import Body, body_of, encode_body
 from meshnode.wire.fields import Prices
 from tests.kit.offers import PRICES, changed, model_offer, offer, terms
 from tests.kit.peers import ALICE, BOB
+from tests.kit.requests import embedding
 
 REQUEST = GenerationRequest(
     id=RequestId("r1"),
@@ -111,7 +113,7 @@ def test_a_deadline_is_never_longer_than_the_longest() -> None:
     assert served(deadline_ms=10**15).deadline_s == LONGEST_DEADLINE_S
 
 
-@pytest.mark.parametrize("path", RANGES)
+@pytest.mark.parametrize("path", [path for path in RANGES if path != "dimensions"])
 def test_every_number_has_a_range(path: str) -> None:
     low, high = RANGES[path]
     whole_number = isinstance(getattr(Sampling(), path.partition(".")[2], 0), int | None)
@@ -149,9 +151,9 @@ def test_every_number_has_a_range(path: str) -> None:
         ("tools", (Tool(name="f"),) * 129, InvalidField),
         ("tools", (Tool(name="f", parameters="x" * (2**20 + 1)),), InvalidField),
         ("constraint", Constraint(kind=ConstraintKind.REGEX, source="x" * (2**18 + 1)), InvalidField),
-        ("inputs", ("text",), UnsupportedParameter),
+        ("inputs", ("text",), InvalidField),
         ("documents", ("text",), UnsupportedParameter),
-        ("dimensions", 3, UnsupportedParameter),
+        ("dimensions", 3, InvalidField),
     ],
 )
 def test_what_is_out_of_bounds_is_refused(path: str, value: object, kind: type[MeshnodeError]) -> None:
@@ -216,3 +218,40 @@ def test_places_never_exceed_their_limits(steps: list[tuple[str, bool]]) -> None
 
 def test_the_prices_of_the_kit_are_prices() -> None:
     assert PRICES.output_uc > PRICES.input_uc > PRICES.cached_uc
+
+
+# --- embeddings -----------------------------------------------------------------------------------
+
+
+def embedded(**changes: object) -> GenerationRequest:
+    """The request that Bob's engine would get for an embedding with these fields."""
+    return served(msgspec.structs.replace(body_of(embedding("text", (1, 2))), **changes), kind="embed", max_tokens=0)
+
+
+def test_an_embedding_is_rebuilt_with_its_inputs() -> None:
+    request = embedded(dimensions=64)
+    assert (request.kind, request.inputs, request.dimensions) == (Kind.EMBED, ("text", (1, 2)), 64)
+    model = model_offer("a", kinds=("generate", "embed"))
+    asked = msgspec.structs.replace(TERMS, kind="embed")
+    assert judge(asked, offer(BOB, model)) == model
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"inputs": ()},
+        {"inputs": ("",)},
+        {"inputs": ("x", ())},
+        {"inputs": ("x",) * 2049},
+        {"inputs": ((1, -1),)},
+        {"inputs": ((2**31,),)},
+        {"prompt": "x"},
+        {"messages": REQUEST.messages},
+        {"dimensions": 0},
+        {"dimensions": 65_537},
+    ],
+    ids=str,
+)
+def test_an_embedding_out_of_bounds_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(InvalidField):
+        embedded(**changes)

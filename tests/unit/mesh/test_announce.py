@@ -43,7 +43,12 @@ async def test_it_says_what_is_so_and_its_peer_signed_it(autojump_clock: MockClo
     assert (told.privacy, told.max_body, told.software, passed.age_ms) == (("standard",), 1 << 20, "test", 0)
     (model,) = told.models
     assert (model.id, model.state, model.weights, model.context) == ("a:q8_0", "unloaded", b"\xab" * 32, 2048)
-    assert (model.kinds, model.kv_type, model.prices, model.modalities) == (("generate",), "f16", PRICES, ("text",))
+    assert (model.kinds, model.kv_type, model.prices, model.modalities) == (
+        ("generate", "embed"),
+        "f16",
+        PRICES,
+        ("text",),
+    )
     assert (model.slots, model.free, model.queue, model.decode_tps) == (16, 16, 0, 0.0)
     await trio.sleep(2)
     assert announcer.current().age_ms == 2000

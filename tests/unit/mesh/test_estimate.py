@@ -24,7 +24,7 @@ from meshnode.mesh.estimate import features as features_of
 from meshnode.mesh.health import UNKNOWN, History
 from meshnode.wire.fields import Prices
 from tests.kit.askers import model_offer
-from tests.kit.requests import card, prompt
+from tests.kit.requests import card, embedding, prompt
 
 TOOL = Tool(name="look", parameters='{"type": "object"}')
 
@@ -107,3 +107,10 @@ def test_a_peer_is_as_busy_as_its_places_are_full() -> None:
     loads = [model_offer(), model_offer(free=2), model_offer(free=0, queue=4)]
     assert [busyness(load) for load in loads] == [0, 0.5, 2]
     assert busyness(model_offer(slots=0, free=0, queue=3)) == 3
+
+
+def test_an_embedding_needs_room_for_its_longest_input_and_pays_for_all() -> None:
+    need = needs(embedding("x" * 400, (1,) * 300, "y" * 40, max_cost_uc=5))
+    assert (need.prompt, need.output) == (100 + 300 + 10, 0)
+    assert need.least_context == need.full_context == 300
+    assert need.body >= 400 + 300 + 40

@@ -115,7 +115,7 @@ def test_a_queue_is_told() -> None:
     [
         (prompt(), local(draining=True), "draining", Draining),
         (prompt(), local("failed", reason="killed by SIGSEGV"), "failed", ModelFailed),
-        (prompt(kind=Kind.EMBED), local(), "kind", CapabilityUnavailable),
+        (prompt(kind=Kind.RERANK), local(), "kind", CapabilityUnavailable),
         (with_part(ImagePart("data:")), local(), "modality", CapabilityUnavailable),
         (with_part(AudioPart(b"", "wav")), local(), "modality", CapabilityUnavailable),
         (with_part(FilePart(b"")), local(), "modality", CapabilityUnavailable),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshnode.models.catalogue import DEFAULT, HUB_MODELS, best_for, by_name, memory_for, suggestion
+from meshnode.models.catalogue import DEFAULT, EMBEDDING_MODELS, HUB_MODELS, best_for, by_name, memory_for, suggestion
 from meshnode.models.quantisation import is_label
 from meshnode.models.sources import HubSource, parse_source
 from meshnode.models.store import check_digest
@@ -16,7 +16,7 @@ def test_the_default_is_pinned_in_full() -> None:
     assert DEFAULT.wheel.startswith(f"{DEFAULT.package.replace('-', '_')}-{DEFAULT.version}-")
 
 
-@pytest.mark.parametrize("model", HUB_MODELS, ids=lambda model: model.name)
+@pytest.mark.parametrize("model", HUB_MODELS + EMBEDDING_MODELS, ids=lambda model: model.name)
 def test_every_entry_can_be_named_and_pulled(model) -> None:  # type: ignore[no-untyped-def]
     source = parse_source(model.source)
     assert isinstance(source, HubSource)
@@ -35,6 +35,10 @@ def test_the_best_model_is_the_largest_that_fits() -> None:
         best = best_for(memory_for(model))
         assert best is not None
         assert best.parameters >= model.parameters
+
+
+def test_nobody_is_offered_a_model_that_only_embeds() -> None:
+    assert {best_for(1 << shift) for shift in range(28, 40)}.isdisjoint(EMBEDDING_MODELS)
 
 
 def test_a_cpu_is_offered_what_it_can_speak_fluently() -> None:

@@ -10,6 +10,7 @@ import pytest
 from meshnode.errors import ModelFileRefused
 from meshnode.models.gguf import GgufMetadata, check_servable, read_metadata
 from tests.kit.smollm2 import smollm2_path
+from tests.kit.tinybert import CONTEXT, tiny_bert
 from tests.kit.tinygguf import ARRAY, CHATML, F32, I32, STRING, U32, Gguf, Value, tiny_gguf
 
 
@@ -109,3 +110,20 @@ def test_nonsense_is_refused_by_name(made: Gguf, reason: str) -> None:
 def test_what_is_no_model_is_refused_by_name(made: Gguf, reason: str) -> None:
     with pytest.raises(ModelFileRefused, match=reason):
         check_servable(read(made))
+
+
+def test_what_may_be_asked_of_a_model_is_read_from_its_kind_and_pooling() -> None:
+    assert read(tiny_gguf()).kinds == ("generate", "embed")
+    assert read(changed(llama__pooling_type=Value(U32, 0))).kinds == ("generate", "embed")
+    assert read(changed(llama__pooling_type=Value(U32, 3))).kinds == ("embed",)
+    for pooling in (None, 1, 2):
+        encoder = read(tiny_bert(pooling=pooling))
+        check_servable(encoder)
+        assert (encoder.kinds, encoder.architecture, encoder.context_length) == (("embed",), "bert", CONTEXT)
+
+
+def test_a_reranker_is_refused_by_what_it_is() -> None:
+    with pytest.raises(ModelFileRefused, match="reranker"):
+        check_servable(read(tiny_bert(pooling=4)))
+    with pytest.raises(ModelFileRefused, match="pooling_type is 9"):
+        read(tiny_bert(pooling=9))

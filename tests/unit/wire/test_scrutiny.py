@@ -50,6 +50,7 @@ from meshnode.wire.scrutiny import (
     scrutiny_of,
 )
 from tests.kit.driven import Driven, asking, chatting
+from tests.kit.requests import embedding
 from tests.kit.tinygguf import write_tiny_gguf
 
 STARTED, STOPPED, TEXT = Started(12), ChoiceFinished(FinishReason.STOP), TextDelta("abcd", 0, (1, 2))
@@ -357,3 +358,23 @@ def assert_passes(engine: Driven, request: GenerationRequest) -> None:
         scrutiny.check(event)
         assert scrutiny.clean(event) == event
     assert isinstance(events[-1], Finished | Failed)
+
+
+def test_vectors_are_all_as_long_as_was_asked_for_or_as_the_first() -> None:
+    request = embedding("a", "b", dimensions=2)
+    two, three = bytes(8), bytes(12)
+    scrutiny = scrutiny_of(request, 100)
+    for event in (STARTED, EmbeddingResult(0, two), EmbeddingResult(1, two), done(output=0)):
+        scrutiny.check(event)
+    free: list[Event] = [STARTED, EmbeddingResult(0, three), EmbeddingResult(1, two)]
+    with pytest.raises(ProtocolViolation, match="2 numbers, not 3"):
+        look(free, choices=2, kind=Kind.EMBED)
+    with pytest.raises(ProtocolViolation, match="3 numbers, not 2"):
+        look(free[:2], choices=2, kind=Kind.EMBED, dimensions=2)
+    with pytest.raises(ProtocolViolation, match="65537 numbers"):
+        look([STARTED, EmbeddingResult(0, bytes(4 * 65_537))], kind=Kind.EMBED)
+
+
+def test_short_inputs_may_have_more_special_tokens_than_bytes() -> None:
+    request = embedding(*["a"] * 2048)
+    scrutiny_of(request, 2 * 2048).check(Started(3 * 2048))
