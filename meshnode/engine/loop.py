@@ -53,6 +53,18 @@ def _rows(chunks: Iterable[Chunk]) -> list[Row]:
     return rows
 
 
+def _scheduler(backend: Backend, queue_limit: int, host_bytes: int) -> Scheduler:
+    info = backend.info
+    return Scheduler(
+        slots=info.n_seq_max,
+        cells=info.n_ctx,
+        ids=backend.ids,
+        cuttable=backend.cuttable,
+        host_bytes=host_bytes,
+        queue_limit=queue_limit,
+    )
+
+
 def _silent(_: str) -> None:
     """Nobody wants to hear of defects."""
 
@@ -93,14 +105,7 @@ class Loop:
         self._complain = complain
         self._paced = paced
         self._admission = Admission(backend, template, entropy=entropy)
-        self._scheduler = Scheduler(
-            slots=info.n_seq_max,
-            cells=info.n_ctx,
-            ids=backend.ids,
-            cuttable=backend.cuttable,
-            host_bytes=host_bytes,
-            queue_limit=queue_limit,
-        )
+        self._scheduler = _scheduler(backend, queue_limit, host_bytes)
         self._budget = StepBudget(max(step_tokens, info.n_seq_max + 1), prefill_tps=prefill_tps)
         self._embedder = Embedder(
             backend, most=step_tokens, prefill_tps=prefill_tps, clock=clock, queue_limit=queue_limit
