@@ -389,13 +389,12 @@ class Loop:
     def _announce_queue(self) -> None:
         self._queue_changed = False
         waiting = self._scheduler.waiting
-        left = [self._left(sequence) for sequence in waiting]
-        running = [self._left(sequence) for sequence in self._scheduler.running]
+        left, running = ([self._left(s) for s in some] for some in (waiting, self._scheduler.running))
         pace = {"prefill_tps": self._budget.prefill_tps, "step_s": self._budget.step_s}
         guesses = waits(running, left, self._slots, **pace) or itertools.repeat(None)
         for position, (sequence, estimate_s) in enumerate(zip(waiting, guesses, strict=False), 1):
             self._say(sequence.number, self._generations[sequence.number].queue(position, estimate_s))
 
     def _left(self, sequence: TokenSequence) -> Left:
-        said = sequence.output_length
-        return Left(max(0, sequence.pending - 1), self._answers.left(said, sequence.stopping.max_tokens))
+        answer = self._answers.left(sequence.output_length, sequence.stopping.max_tokens)
+        return Left(max(0, sequence.pending - 1), answer)
