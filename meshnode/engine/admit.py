@@ -54,17 +54,7 @@ class Admission:
         self._check_token_ids(request)
         tokens = self._tokens(request)
         self._check_length(request, len(tokens))
-        leader = TokenSequence(
-            submit.number,
-            tokens,
-            limit=self.limit,
-            stopping=request.stopping,
-            credit=submit.credit,
-            prefill=submit.prefill,
-            service_class=request.service_class,
-            caller=request.caller,
-            shared=request.cache_prompt,
-        )
+        leader = self._leader(submit, tokens)
         wanted = request.sampling.seed
         seed = (self._entropy() if wanted is None else wanted) & _SEED_MASK
         bad_words = token_words(request.sampling.bad_words, self._plain_tokens)
@@ -91,6 +81,20 @@ class Admission:
             reader=self._forms.reader(form, index),
             matcher=None if form.matcher is None else form.matcher.fork(),
             top_logprobs=request.top_logprobs,
+        )
+
+    def _leader(self, submit: Submit, tokens: list[int]) -> TokenSequence:
+        request = submit.request
+        return TokenSequence(
+            submit.number,
+            tokens,
+            limit=self.limit,
+            stopping=request.stopping,
+            credit=submit.credit,
+            prefill=submit.prefill,
+            service_class=request.service_class,
+            caller=request.caller,
+            shared=request.cache_prompt,
         )
 
     def _prompt_tail(self, request: GenerationRequest) -> str:

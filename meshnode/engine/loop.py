@@ -19,9 +19,9 @@ from meshnode.engine.budget import StepBudget
 from meshnode.engine.choice import Choice
 from meshnode.engine.embedding import Embedder
 from meshnode.engine.generation import Generation
-from meshnode.engine.memory import Operation, Recall, Save
+from meshnode.engine.memory import Operation
+from meshnode.engine.operate import operate
 from meshnode.engine.pipe import Cancel, Gauge, Grant, Step, Submit
-from meshnode.engine.prefix import Cut, Share
 from meshnode.engine.scheduler import Chunk, QueueFullError, Scheduler
 from meshnode.engine.sequence import Ending, TokenSequence
 from meshnode.engine.templates import ChatTemplate
@@ -197,11 +197,12 @@ class Loop:
         """One engine step, or only the events there are to report; ``None`` when there was nothing to do or say."""
         began = self._clock()
         plan = self._scheduler.plan(lambda decoding: self._budget.tokens(decoding=decoding), began)
-        self._operate(plan.operations)
+        lost = self._operate(plan.operations)
+        chunks = tuple(chunk for chunk in plan.chunks if chunk.sequence not in lost)
         for sequence in plan.admitted:
             self._say_admitted(sequence, began)
-        work = self._run(plan.chunks) if plan.chunks else _NOTHING
-        self._embedder.step(self._say, self._refuse, beside=len(plan.chunks))
+        work = self._run(chunks) if chunks else _NOTHING
+        self._embedder.step(self._say, self._refuse, beside=len(chunks))
         if self._queue_changed or plan.admitted or plan.requeued:
             self._announce_queue()
         if not (self._events or plan.chunks):
@@ -215,27 +216,14 @@ class Loop:
             prefilled=work.prefilled,
         )
 
-    def _operate(self, operations: Iterable[Operation]) -> None:
-        """Make the backend's cache what the scheduler counts with."""
-        for it in operations:
-            if isinstance(it, Cut):
-                self._backend.remove(*it)
-            elif isinstance(it, Share):
-                self._backend.copy(*it)
-            elif isinstance(it, Save):
-                self._scheduler.memory.store.settle(it.state, self._backend.save(it.seq))
-            else:
-                self._recall(it)
-
-    def _recall(self, it: Recall) -> None:
-        """Bring a state back; what cannot be is computed."""
-        data = it.state.data
-        if data is not None and self._backend.restore(it.seq, data) and self._backend.remove(it.seq, it.length):
-            return
-        self._backend.remove(it.seq)
-        for sequence in self._scheduler.running:
-            if sequence.slot == it.seq:
-                sequence.rewind()
+    def _operate(self, operations: Iterable[Operation]) -> list[TokenSequence]:
+        """Make the backend's cache what the scheduler counts with; sequences whose state could not be brought back."""
+        slots = operate(operations, self._backend, self._scheduler.memory.store)
+        lost = [sequence for sequence in self._scheduler.running if sequence.slot in slots]
+        for sequence in lost:
+            sequence.rewind()  # it is computed instead, from the next plan on
+            sequence.cached = sequence.cached if self._generations[sequence.number].started else 0
+        return lost
 
     def _say_admitted(self, sequence: TokenSequence, now: float) -> None:
         generation = self._generations[sequence.number]
@@ -388,13 +376,12 @@ class Loop:
     def _announce_queue(self) -> None:
         self._queue_changed = False
         waiting = self._scheduler.waiting
-        left = [self._left(sequence) for sequence in waiting]
-        running = [self._left(sequence) for sequence in self._scheduler.running]
+        left, running = ([self._left(s) for s in some] for some in (waiting, self._scheduler.running))
         pace = {"prefill_tps": self._budget.prefill_tps, "step_s": self._budget.step_s}
         guesses = waits(running, left, self._slots, **pace) or itertools.repeat(None)
         for position, (sequence, estimate_s) in enumerate(zip(waiting, guesses, strict=False), 1):
             self._say(sequence.number, self._generations[sequence.number].queue(position, estimate_s))
 
     def _left(self, sequence: TokenSequence) -> Left:
-        said = sequence.output_length
-        return Left(max(0, sequence.pending - 1), self._answers.left(said, sequence.stopping.max_tokens))
+        answer = self._answers.left(sequence.output_length, sequence.stopping.max_tokens)
+        return Left(max(0, sequence.pending - 1), answer)

@@ -132,7 +132,8 @@ class Memory:
             branch = self.store.branch(sequence.owner, sequence.tokens, len(sequence.tokens) - 1)
             sequence.marks = {sequence.prompt_length, *((branch,) if branch - length >= LEAST else ())}
         sequence.reuse(length)
-        self.free(self.excess([*running, sequence]))
+        beyond = 0 if found.state is None else len(found.state.tokens) - length  # it comes whole, and is cut then
+        self.free(self.excess([*running, sequence]) + beyond)
         if found.state is not None:
             self._operations.append(Recall(sequence.slot, found.state, length))
 
