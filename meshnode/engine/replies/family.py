@@ -91,15 +91,22 @@ class Family:
         return tuple(dict.fromkeys(found))
 
     def parser(
-        self, *, tools: Sequence[Tool], prompt_tail: str = "", parallel: bool = True, ids: Ids = "call_{}".format
+        self,
+        *,
+        tools: Sequence[Tool],
+        prompt_tail: str = "",
+        parallel: bool = True,
+        forced: bool = False,
+        ids: Ids = "call_{}".format,
     ) -> Parser:
         """A parser of one reply. ``tools`` are those it may call: none if tools are off.
 
         ``prompt_tail`` is what the template wrote for the reply to go on from, ``ids`` names calls that the model does
-        not. Where a tool is strict, only the syntax that :meth:`forced` forces begins a call.
+        not. Of a reply that is ``forced`` by a grammar, as one with a strict tool is, nothing begins a call but what
+        the grammar holds: no second syntax of the family, and no mark within reasoning.
         """
-        strict = any(tool.strict for tool in tools)
-        return Parser(self, tools, parallel=parallel, ids=ids, replayed=self.replayed(prompt_tail), strict=strict)
+        only = forced or any(tool.strict for tool in tools)
+        return Parser(self, tools, parallel=parallel, ids=ids, replayed=self.replayed(prompt_tail), only_forced=only)
 
     def forced(
         self,

@@ -62,10 +62,11 @@ class Lark:
         return self.rule("json", f"%json {json.dumps(guided, ensure_ascii=False)}")
 
     def up_to(self, mark: str) -> str:
-        """Any text, then ``mark``, which does not occur in it."""
-        if mark in self._control:
-            return f"{self.rule('text', ANY_TEXT)} {self.text(mark)}"
-        return self.rule("upto", ANY_TEXT, f"[suffix={json.dumps(mark, ensure_ascii=False)}]")
+        """Any text, then ``mark``, which does not occur in it: as the token it is, or spelled with others."""
+        spelled = self.rule("upto", ANY_TEXT, f"[suffix={json.dumps(mark, ensure_ascii=False)}]")
+        if mark not in self._control:
+            return spelled
+        return f"({spelled} | {self.rule('text', ANY_TEXT)} {self.text(mark)})"
 
 
 def _quoted(text: str) -> str:

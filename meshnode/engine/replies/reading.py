@@ -67,13 +67,14 @@ class Parser:
         parallel: bool,
         ids: Ids,
         replayed: str = "",
-        strict: bool = False,
+        only_forced: bool = False,
     ) -> None:
         self._family = family
         self._tape = Tape(replayed)
         self._reading = Reading(self._tape, Offered(tools), parallel=parallel, ids=ids)
-        openings = family.openings if tools else ()
-        self._openings = {mark: each for each in openings if each.forces or not strict for mark in each.marks}
+        openings = [each for each in family.openings if tools and (each.forces or not only_forced)]
+        self._openings = {mark: each for each in openings for mark in each.marks[: 1 if only_forced else None]}
+        self._ends_thought = family.calls_end_thought and not only_forced
         self._steps: Generator[None, None, None] | None = (family.reader or self._reply)(self._reading)
         self._go_on()
         self._reading.voice.take()  # what the prompt said is the prompt's
@@ -156,7 +157,7 @@ class Parser:
 
     def _think(self, closes: tuple[str, ...]) -> Steps[None]:
         tape, voice = self._tape, self._reading.voice
-        calls = tuple(mark for mark in self._marks()[1] if self._family.calls_end_thought)
+        calls = tuple(mark for mark in self._marks()[1] if self._ends_thought)
         voice.think("")
         while True:
             mark = yield from tape.until((*closes, *calls), voice.think)

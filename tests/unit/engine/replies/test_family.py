@@ -124,6 +124,32 @@ def test_only_the_syntax_that_can_be_forced_begins_a_call_of_a_strict_tool() -> 
     assert pieces == [Said(fenced)]
 
 
+def test_a_mark_that_is_spelled_out_is_held_as_its_token_is() -> None:
+    tokenizer = Bytes(["<tool_call>", "</tool_call>"])
+    grammar = HERMES.forced(STRICT, AUTO, control=tokenizer.control) or ""
+    call = '<tool_call>\n{"name": "ping", "arguments": {}}\n</tool_call>'
+    spelled = Bytes(["<one>", "<other>"])
+    assert accepts(grammar, f"Well: {call} so.", tokenizer)
+    assert accepts(grammar, "Well, so.", tokenizer)
+    for text in ("Well: <tool_call>what", call.replace("{}", '{"x": 1}')):
+        assert not accepts(grammar, text, tokenizer)
+        assert not accepts(grammar, text, spelled)
+
+
+def test_what_no_grammar_holds_begins_no_call() -> None:
+    qwen, tail = families.QWEN3_CODER, "<think>\n"
+    call = "<tool_call>\n<function=ping>\n</function>\n</tool_call>"
+    free = fed(qwen.parser(tools=offered(), prompt_tail=tail), [f"Hm. {call}"])
+    assert any(isinstance(piece, CallBegan) for piece in free)
+    for parser in (
+        qwen.parser(tools=offered(), prompt_tail=tail, forced=True),
+        qwen.parser(tools=STRICT, prompt_tail=tail),
+    ):
+        assert fed(parser, [f"Hm. {call}"]) == [Thought(f"Hm. {call}")]
+    action = 'Action: ```json\n[{"tool_name": "ping", "parameters": {}}]\n```'
+    assert fed(families.COMMAND_R.parser(tools=offered(), forced=True), [action]) == [Said(action)]
+
+
 def test_a_string_that_raw_text_cannot_be_held_to_is_forced_as_json() -> None:
     schema = {"type": "object", "properties": {"id": {"type": "string", "pattern": "^[0-9]{3}$"}}, "required": ["id"]}
     tool = Tool(name="get", parameters=json.dumps(schema | {"additionalProperties": False}), strict=True)
