@@ -148,4 +148,5 @@ def _lead(shown: Shown, say: Any) -> str:
     opened = shown(messages=[say("user", "q")], enable_thinking=False, add_generation_prompt=True) or ""
     turn = shown(messages=[say("user", "q"), say("assistant", _SAID)], enable_thinking=False) or ""
     before, found, _ = turn.partition(_SAID)
-    return before[len(opened) :] if found and opened and before.startswith(opened) else ""
+    lead = before[len(opened) :] if found and opened and before.startswith(opened) else ""
+    return lead if lead.strip() else ""

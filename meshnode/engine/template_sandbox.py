@@ -53,6 +53,10 @@ class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         """As jinja2 has it, but lists may grow."""
         return (isinstance(obj, list) and attr in _GROWING) or super().is_safe_attribute(obj, attr, value)
 
+    def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
+        """What may not be reached is an error at the first use; a missing value would be passed over."""
+        return jinja2.StrictUndefined(f"access to {attribute!r}", exc=jinja2.exceptions.SecurityError)
+
     def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
         """Do ``left operator right``; SecurityError for integers too large."""
         if isinstance(left, int) and isinstance(right, int):

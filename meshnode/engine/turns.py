@@ -24,8 +24,9 @@ class Takes(NamedTuple):
 
     ``tools``, ``tool_calls`` and ``parallel_calls``: it shows tools that are offered, a call made, a second call beside
     it. ``thinking``: it has a use for ``enable_thinking``; ``thought_marks`` is the text before and after a thought.
-    ``lead`` is what every plain answer begins with, after the generation prompt. ``thinking_field``: a thought is read as ``thinking``; ``thinking_blocks``: as a part of the content. ``trimmed``:
-    white space around content leads the model astray.
+    ``lead`` is what every plain answer begins with, after the generation prompt. ``thinking_field``: a thought is read
+    as ``thinking``; ``thinking_blocks``: as a part of the content. ``trimmed``: white space around content leads the
+    model astray.
     """
 
     text: bool = True
