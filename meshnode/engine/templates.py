@@ -24,7 +24,7 @@ from meshnode.domain import GenerationRequest, Message, Role, ToolMode
 from meshnode.engine.fence import Fence, TimeUp
 from meshnode.engine.template_probe import probe
 from meshnode.engine.template_sandbox import RefusedError, environment
-from meshnode.engine.turns import Takes, begun, ending, tool_list, turns, with_tools
+from meshnode.engine.turns import Takes, begun, ending, text_of, tool_list, turns, with_tools
 from meshnode.errors import InvalidField, ModelFailed, TemplateRefused
 
 CHATML = (
@@ -97,12 +97,16 @@ class ChatTemplate:
     def generation_prompt(self, request: GenerationRequest) -> str:
         """The end of the prompt that begins the assistant's answer: a parser sees there what is already open.
 
-        Where the last message is the assistant's, with what is continued. Raises what :meth:`render` raises.
+        Where the last message is the assistant's, with what is continued. Of a template that begins an answer whether
+        it was asked to or not, all that stands after the last message's text. Raises what :meth:`render` raises.
         """
         messages = request.messages
         if messages and messages[-1].role == Role.ASSISTANT:
             messages = messages[:-1]
-        return ending(self._fenced(request, messages, begins=False), self.render(request))
+        prompt = self.render(request)
+        end = ending(self._fenced(request, messages, begins=False), prompt)
+        said = text_of(messages[-1]).strip() if messages else ""
+        return end or (prompt.rpartition(said)[2] if said in prompt and said else "")
 
     def _fenced(self, request: GenerationRequest, messages: Sequence[Message], *, begins: bool) -> str:
         """The prompt for these of a request's messages."""

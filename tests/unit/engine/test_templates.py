@@ -173,6 +173,9 @@ def test_the_generation_prompt_shows_what_is_already_open() -> None:
     begun = request_of({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "It is"}]})
     assert template.render(begun) == "[q]A:<think></think>It is"
     assert template.generation_prompt(begun) == "A:<think></think>It is"
+    always = chat_template("{{ messages[0].content }}!A:<think>")
+    assert always.generation_prompt(say("q")) == "!A:<think>"
+    assert always.generation_prompt(say("")) == ""
 
 
 def test_one_template_serves_many_requests() -> None:
