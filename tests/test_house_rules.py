@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 DOORS = {
     "llama_cpp": ["meshnode/engine/llama/"],
-    "jinja2": ["meshnode/engine/templates.py"],
+    "jinja2": ["meshnode/engine/templates.py", "meshnode/engine/template_sandbox.py"],
     "libp2p": ["meshnode/net/"],
     "multiaddr": ["meshnode/net/"],
     "zeroconf": ["meshnode/net/"],

@@ -5,28 +5,26 @@ A template is code that came with a model file (CVE-2024-34359), so it runs in j
 against: ``transformers`` (``apply_chat_template``: trim_blocks, lstrip_blocks, loop controls, ``raise_exception``,
 ``strftime_now``, ``tojson`` without HTML escapes, ``{% generation %}``), with the extras and the fallbacks of
 llama.cpp's ``common/chat.cpp`` (``date_string``, ``datetime``, an assistant's turn to go on with). How much a model
-thinks unasked is its template's choice: ``enable_thinking`` is set only where the caller says.
+thinks unasked is said as llama-server says it: ``enable_thinking`` is true where the template has a use for it. A
+template that has no words for tools is told of them in a system message of our own.
 """
 
 from __future__ import annotations
 
 import gc
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 
 import jinja2
 import jinja2.exceptions
-import jinja2.ext
-import jinja2.nodes
-import jinja2.parser
-import jinja2.sandbox
 
-from meshnode.domain import GenerationRequest, Message, Role
+from meshnode.domain import GenerationRequest, Message, Role, ToolMode
 from meshnode.engine.fence import Fence, TimeUp
-from meshnode.engine.turns import Takes, Turn, text_of, tool_list, turns
+from meshnode.engine.template_probe import probe
+from meshnode.engine.template_sandbox import RefusedError, environment
+from meshnode.engine.turns import Takes, begun, ending, text_of, tool_list, turns, with_tools
 from meshnode.errors import InvalidField, ModelFailed, TemplateRefused
 
 CHATML = (
@@ -40,76 +38,14 @@ MAX_OUTPUT = 1 << 26
 """Characters of a rendered prompt; the largest request body has half as many."""
 MAX_MEMORY = 1 << 29
 """Bytes that rendering may allocate: the longest body in four-byte characters, a few times over."""
-MAX_BITS = 4096
-"""Size of integers that a template may multiply or divide; larger ones would keep the CPU in one instruction."""
-MAX_MESSAGE = 500
-"""Characters that a template may say when it refuses."""
-
-_STRFTIME = re.compile(r"(?:[^%]|%[-_0^#]?[A-Za-z%])*")
 _RESERVED = frozenset({
     "messages", "tools", "bos_token", "eos_token", "add_generation_prompt", "raise_exception", "strftime_now",
 })  # fmt: skip
 _MARK = "meshnode-mark"
 
 
-class _RefusedError(Exception):
-    """The template called ``raise_exception``."""
-
-
 class _TooLargeError(Exception):
     """The output outgrew :data:`MAX_OUTPUT`."""
-
-
-class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """The sandbox, with integers kept to a size that the CPU is done with at once."""
-
-    intercepted_binops = frozenset({"*", "**", "/", "//", "%"})
-
-    def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
-        """Do ``left operator right``; SecurityError for integers too large."""
-        if isinstance(left, int) and isinstance(right, int):
-            bits = left.bit_length() * abs(right) if operator == "**" else left.bit_length() + right.bit_length()
-            if bits > MAX_BITS:
-                raise jinja2.exceptions.SecurityError(f"integers of more than {MAX_BITS} bits")
-        return super().call_binop(context, operator, left, right)
-
-
-class _Generation(jinja2.ext.Extension):
-    """``{% generation %}`` marks what the assistant said, for training; rendering it is all there is to do here."""
-
-    tags = {"generation"}  # noqa: RUF012 - jinja2's own declaration
-
-    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-        """The block's body as it is."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _tojson(value: object, ensure_ascii: bool = False, indent: int | None = None, **how: Any) -> str:
-    """``tojson`` as ``transformers`` has it; jinja2's own escapes HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **how)
-
-
-def _raise_exception(message: object = "") -> NoReturn:
-    """What templates call to refuse a conversation."""
-    raise _RefusedError(str(message)[:MAX_MESSAGE])
-
-
-def _environment(now: Callable[[], datetime]) -> _Sandbox:
-    """What a template finds around it."""
-
-    def strftime_now(form: str) -> str:
-        if len(form) > 100 or not _STRFTIME.fullmatch(form):
-            raise jinja2.exceptions.SecurityError("a date format with field widths")
-        return now().strftime(form)
-
-    environment = _Sandbox(
-        trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, _Generation], loader=None
-    )
-    del environment.globals["lipsum"], environment.filters["random"]
-    environment.globals |= {"raise_exception": _raise_exception, "strftime_now": strftime_now}
-    environment.filters["tojson"] = _tojson
-    return environment
 
 
 class ChatTemplate:
@@ -139,28 +75,57 @@ class ChatTemplate:
         Raises TemplateRefused (the template's own words, or its line), InvalidField (content it cannot take,
         template_kwargs), and ModelFailed (not a template, or one that does what it must not).
         """
-        messages, begun = request.messages, ""
-        if add_generation_prompt and messages and messages[-1].role == Role.ASSISTANT:
-            messages, begun = messages[:-1], _begun(messages)
-        known = self._known(request)
-        known["add_generation_prompt"] = add_generation_prompt
-        return self._fenced_run(known, messages) + begun
+        if add_generation_prompt and request.messages and request.messages[-1].role == Role.ASSISTANT:
+            last, before = _last(request.messages), request.messages[:-1]
+            rest = self._fenced(request, before, begins=False)
+            opened = self._fenced(request, before, begins=True)
+            return rest + begun(last, ending(rest, opened), self.takes())
+        return self._fenced(request, request.messages, begins=add_generation_prompt)
+
+    @property
+    def source(self) -> str:
+        """The template's text."""
+        return self._source
+
+    def takes(self) -> Takes:
+        """What the template can take and show. Raises ModelFailed, as :meth:`render` does; on the main thread."""
+        if self._takes is None:
+            self._within(lambda template, takes: "")
+        assert self._takes is not None
+        return self._takes
 
     def generation_prompt(self, request: GenerationRequest) -> str:
-        """The end of :meth:`render`'s prompt that the assistant's answer goes on from. Raises as that does."""
-        messages, begun = request.messages, ""
-        if messages and messages[-1].role == Role.ASSISTANT:
-            messages, begun = messages[:-1], _begun(messages)
-        known = self._known(request)
-        asked, told = (self._fenced_run(known | {"add_generation_prompt": add}, messages) for add in (True, False))
-        return (asked.removeprefix(told) if asked.startswith(told) else "") + begun
+        """The end of the prompt that begins the assistant's answer: a parser sees there what is already open.
 
-    def _fenced_run(self, known: dict[str, Any], messages: Sequence[Message]) -> str:
+        Where the last message is the assistant's, with what is continued. Of a template that begins an answer whether
+        it was asked to or not, all that stands after the last message's text. Raises what :meth:`render` raises.
+        """
+        messages = request.messages
+        if messages and messages[-1].role == Role.ASSISTANT:
+            messages = messages[:-1]
+        prompt = self.render(request)
+        end = ending(self._fenced(request, messages, begins=False), prompt)
+        said = text_of(messages[-1]).strip() if messages else ""
+        return end or (prompt.rpartition(said)[2] if said in prompt and said else "")
+
+    def _fenced(self, request: GenerationRequest, messages: Sequence[Message], *, begins: bool) -> str:
+        """The prompt for these of a request's messages."""
+        known = self._known(request) | ({"add_generation_prompt": True} if begins else {})
+
+        def conversation(template: jinja2.Template, takes: Takes) -> str:
+            told = messages
+            if request.tools and not takes.tools and request.tool_choice.mode != ToolMode.NONE:
+                told = with_tools(messages, request.tools, parallel=request.parallel_tool_calls)
+            defaults = {"enable_thinking": takes.thinking}
+            return _run(template, defaults | known | {"messages": turns(told, takes)})
+
+        return self._within(conversation)
+
+    def _within(self, work: Callable[[jinja2.Template, Takes], str]) -> str:
         """Everything that runs the template's code."""
         try:
             with Fence(self._cpu_s, MAX_MEMORY):
-                template, takes = self._prepared()
-                return _run(template, known | {"messages": turns(messages, takes)})
+                return work(*self._prepared())
         except (TimeUp, Exception) as fault:
             translated = self._translated(fault)
         if isinstance(translated, ModelFailed):
@@ -181,9 +146,11 @@ class ChatTemplate:
             known["enable_thinking"] = False
         elif effort is not None:
             known["reasoning_effort"] = effort
+        if not request.parallel_tool_calls:
+            known["parallel_tool_calls"] = False
         if request.tools:
             known["tools"] = tool_list(request.tools)
-        return known | _kwargs(request.template_kwargs)
+        return _spelled(known | _kwargs(request.template_kwargs))
 
     def _prepared(self) -> tuple[jinja2.Template, Takes]:
         """The compiled template and what it takes, found out once."""
@@ -192,43 +159,28 @@ class ChatTemplate:
                 raise ModelFailed(
                     f"The model's chat template has {len(self._source)} characters; at most {MAX_SOURCE} are allowed."
                 )
-            self._template = _environment(self._now).from_string(self._source)
+            self._template = environment(self._now).from_string(self._source)
             self._takes = self._asked(self._template)
         return self._template, self._takes
 
     def _asked(self, template: jinja2.Template) -> Takes:
-        """Find out what the template takes by giving it marked content, as llama.cpp's ``jinja/caps.cpp`` does."""
-        known = {"bos_token": self._bos, "eos_token": self._eos, "add_generation_prompt": True}
+        """Find out what the template takes by trying."""
+        known = {"bos_token": self._bos, "eos_token": self._eos}
 
-        def shown(*said: Turn) -> str:
+        def shown(**given: Any) -> str | None:
             try:
-                return _run(template, known | {"messages": list(said)})
+                return _run(template, known | given)
             except Exception:
-                return ""
+                return None
 
-        as_parts = shown({"role": "user", "content": [{"type": "text", "text": _MARK}]})
-        parts = _MARK in as_parts and "'type'" not in as_parts and '"type"' not in as_parts
-        text = _MARK in shown({"role": "user", "content": _MARK}) or not parts
-
-        def say(role: str, said: str) -> Turn:
-            return {"role": role, "content": said if text else [{"type": "text", "text": said}]}
-
-        called = {"type": "function", "function": {"name": "f", "arguments": {_MARK: "1"}}}
-        calling = shown(say("user", "q"), say("assistant", "") | {"tool_calls": [called]})
-        return Takes(
-            text=text,
-            parts=parts,
-            system=_MARK in shown(say("system", _MARK), say("user", "q")),
-            developer="<|channel|>" in self._source,
-            argument_objects=_MARK in calling and f"'{_MARK}'" not in calling,
-        )
+        return probe(self._source, shown)
 
     def _translated(self, fault: BaseException) -> Exception:
         """What went wrong in our words. Of foreign errors only kind and line: their text may quote a message."""
         match fault:
             case TemplateRefused() | InvalidField() | ModelFailed():
                 return fault
-            case _RefusedError():
+            case RefusedError():
                 return TemplateRefused(f"The model's chat template refuses these messages: {fault}", param="messages")
             case TimeUp():
                 return ModelFailed(f"The model's chat template ran for more than {self._cpu_s:g} s of CPU time.")
@@ -259,14 +211,29 @@ def _run(template: jinja2.Template, known: Mapping[str, Any]) -> str:
     return "".join(pieces)
 
 
-def _begun(messages: tuple[Message, ...]) -> str:
-    """The text of a last assistant's turn that is to be continued."""
+def _last(messages: tuple[Message, ...]) -> Message:
+    """A last assistant's turn that is to be continued."""
     last = messages[-1]
     if last.tool_calls:
         raise InvalidField("The last message has tool calls that no tool has answered.", param="messages")
     if len(messages) > 1 and messages[-2].role == Role.ASSISTANT:
         raise InvalidField("The last two messages are the assistant's; only one can be continued.", param="messages")
-    return text_of(last)
+    return last
+
+
+def _spelled(known: dict[str, Any]) -> dict[str, Any]:
+    """The same wishes in the names that other templates have for them; past reasoning is kept unless told otherwise.
+
+    Kept, because a conversation whose past changes with each turn must be read anew by the model.
+    """
+    kept = known.setdefault("preserve_reasoning", True)
+    also: dict[str, Any] = {}
+    if isinstance(kept, bool):
+        also = dict.fromkeys(("clear_thinking", "truncate_history_thinking", "drop_thinking"), not kept)
+        also["preserve_thinking"] = kept
+    if effort := known.get("reasoning_effort"):
+        also["reasoning_strength"] = effort
+    return also | known
 
 
 def _kwargs(text: str) -> dict[str, Any]:

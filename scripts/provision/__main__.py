@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent.parent
 # Run as a folder, this file's own folder is first on the path: its modules would be found twice, under two names.
 sys.path[:] = [str(CHECKOUT), str(CHECKOUT / "scripts"), *(p for p in sys.path if Path(p) != Path(__file__).parent)]
 
-from provision import browser, model  # noqa: E402
+from provision import browser, chat_templates, model  # noqa: E402
 from provision.faults import SetupFault  # noqa: E402
 from provision.places import Places, find_places  # noqa: E402
 from provision.screen import say  # noqa: E402
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     if testing:
         if not environ.get("MESHNODE_TEST_MODEL"):
             model.fetch(places, environ)
+        chat_templates.fetch(places, environ)
         browser.provide(environ)
     if command == "test":
         become(places, [str(places.python), "-m", "pytest", *flags], environ)

@@ -52,6 +52,12 @@ class Places:
         """SmolLM2 as the tests use it."""
         return self.cache / "models" / "smollm2-135m-instruct-q4_1.gguf"
 
+    @property
+    def templates(self) -> Path:
+        """The chat templates of llama.cpp's source, as of the engine that is locked."""
+        lock = self.lock_file("engine").read_text(encoding="utf-8")
+        return self.cache / "templates" / hashlib.sha256(lock.encode()).hexdigest()[:12]
+
 
 def find_places(checkout: Path, environ: Mapping[str, str]) -> Places:
     """Places of ``checkout``, with the cache where the XDG rules put it.

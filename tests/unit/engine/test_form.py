@@ -139,7 +139,7 @@ def test_what_looks_like_a_call_is_text_where_none_may_be_made() -> None:
 @pytest.mark.parametrize("names", [(), ("weather",)])
 def test_a_call_that_must_be_is_made_by_any_model(names: tuple[str, ...]) -> None:
     driven = Driven(FakeBackend())
-    other = Tool(name="stop")
+    other = Tool(name="stop", parameters='{"type": "object", "additionalProperties": false}')
     request = offering(WEATHER, other, mode=ToolMode.REQUIRED, names=names, parallel_tool_calls=False)
     number = driven.submit(request)
     ((name, arguments),) = calls(driven.run(), number)

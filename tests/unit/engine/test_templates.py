@@ -10,14 +10,22 @@ from typing import Any
 
 import pytest
 
-from meshnode.domain import GenerationRequest, Message, ModelId, RequestId, Role, TextPart, Tool, ToolCall
+from meshnode.domain import GenerationRequest
 from meshnode.engine import templates
 from meshnode.engine.templates import ChatTemplate
 from meshnode.errors import InvalidField, MeshnodeError, ModelFailed, TemplateRefused
+from recording.requests import request_of
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "templates"
 NO_HEADER = "llama-server leaves out the assistant's header, so that the model would have to write it"
+OUR_TOOLS = "the template shows no tools or no calls: a text of ours lists them, and calls are fenced JSON"
 DIFFERENT = {
+    **{
+        f"{template}-{case}": OUR_TOOLS
+        for template in ("parts", "smollm2-135m-instruct-q4_1")
+        for case in ("tools", "tool_call", "two_tool_calls")
+    },
+    "strict-tools": OUR_TOOLS,
     "smollm2-135m-instruct-q4_1-assistant_last_empty": NO_HEADER,
     "parts-assistant_last_empty": NO_HEADER,
     "tools-assistant_last_empty": NO_HEADER,
@@ -30,42 +38,9 @@ def noon() -> datetime:
     return datetime(2025, 3, 4, 12, 0, 0)
 
 
-def message(fields: dict[str, Any]) -> Message:
-    """A message in OpenAI's words."""
-    content = fields["content"]
-    parts = [{"text": content}] if isinstance(content, str) else content or []
-    return Message(
-        role=Role(fields["role"]),
-        parts=tuple(TextPart(part["text"]) for part in parts),
-        name=fields.get("name"),
-        tool_call_id=fields.get("tool_call_id"),
-        tool_calls=tuple(
-            ToolCall(id=call["id"], name=call["function"]["name"], arguments=call["function"]["arguments"])
-            for call in fields.get("tool_calls", [])
-        ),
-    )
-
-
-def asking(fields: dict[str, Any]) -> GenerationRequest:
-    """A request in OpenAI's words."""
-    functions = [tool["function"] for tool in fields.get("tools", [])]
-    tools = (
-        Tool(name=function["name"], description=function["description"], parameters=json.dumps(function["parameters"]))
-        for function in functions
-    )
-    return GenerationRequest(
-        id=RequestId("r"),
-        model=ModelId("m"),
-        messages=tuple(message(turn) for turn in fields["messages"]),
-        tools=tuple(tools),
-        template_kwargs=json.dumps(fields.get("chat_template_kwargs", {})),
-        reasoning_effort=fields.get("reasoning_effort"),
-    )
-
-
 def say(*texts: str, role: str = "user") -> GenerationRequest:
     """A request of one message."""
-    return asking({"messages": [{"role": role, "content": [{"text": text} for text in texts]}]})
+    return request_of({"messages": [{"role": role, "content": [{"text": text} for text in texts]}]})
 
 
 def chat_template(source: str | None, *, cpu_s: float = 0.3) -> ChatTemplate:
@@ -92,7 +67,7 @@ def test_renders_what_llama_server_renders(
 ) -> None:
     name = request.node.callspec.id
     template = ChatTemplate(golden["template"], bos=golden["bos"], eos=golden["eos"], now=noon)
-    asked, begins = asking(case["request"]), case["request"].get("add_generation_prompt", True)
+    asked, begins = request_of(case["request"]), case["request"].get("add_generation_prompt", True)
     if "error" in case:
         with pytest.raises((TemplateRefused, InvalidField)):
             template.render(asked, add_generation_prompt=begins)
@@ -147,12 +122,60 @@ def test_templates_find_what_they_are_written_against(source: str, expected: str
 
 def test_kwargs_reach_the_template_but_not_what_is_ours() -> None:
     template = chat_template("{{ style }}{{ enable_thinking is defined }}")
-    given = asking({"messages": [], "chat_template_kwargs": {"style": "terse"}})
-    assert template.render(given) == "terseFalse"
-    assert template.render(asking({"messages": [], "reasoning_effort": "none"})) == "True"
+    given = request_of({"messages": [], "chat_template_kwargs": {"style": "terse"}})
+    assert template.render(given) == "terseTrue"
     for kwargs in ({"bos_token": "x"}, ["style"]):
         with pytest.raises(InvalidField, match="chat_template_kwargs"):
-            template.render(asking({"messages": [], "chat_template_kwargs": kwargs}))
+            template.render(request_of({"messages": [], "chat_template_kwargs": kwargs}))
+
+
+def test_wishes_about_thinking_have_the_names_that_templates_know() -> None:
+    def told(source: str, **fields: Any) -> str:
+        return chat_template(source).render(request_of({"messages": []} | fields))
+
+    thinker = "{{ enable_thinking }}{% if add_generation_prompt %}<think>{% endif %}"
+    assert told(thinker) == "True<think>"
+    assert told(thinker, reasoning_effort="none") == "False<think>"
+    assert told(thinker, chat_template_kwargs={"enable_thinking": False}) == "False<think>"
+    assert told("{% if enable_thinking %}on{% else %}{{ enable_thinking }}{% endif %}A:") == "onA:"
+    assert told("{{ reasoning_effort }}{{ reasoning_strength }}", reasoning_effort="low") == "lowlow"
+    kept = "{{ preserve_thinking }}{{ clear_thinking }}{{ drop_thinking }}"
+    assert told(kept) == "TrueFalseFalse"
+    assert told(kept, chat_template_kwargs={"preserve_reasoning": False}) == "FalseTrueTrue"
+
+
+def test_calls_one_at_a_time_are_told_to_templates_that_ask() -> None:
+    asks = chat_template("{% if parallel_tool_calls is defined and not parallel_tool_calls %}one{% endif %}")
+    assert asks.render(request_of({"messages": [], "parallel_tool_calls": False})) == "one"
+    assert asks.render(request_of({"messages": []})) == ""
+
+
+TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
+
+
+def test_a_template_without_tools_is_told_of_them_in_our_words() -> None:
+    template = chat_template(None)
+    offered = {"messages": [{"role": "user", "content": "q"}], "tools": [TOOL]}
+    prompt = template.render(request_of(offered))
+    assert prompt.startswith("<|im_start|>system\nYou can call these tools")
+    assert '{"name": "f", "description": "d", "parameters": {"type": "object"}}' in prompt
+    assert "several at once" in prompt
+    assert "one tool at a time" in template.render(request_of(offered | {"parallel_tool_calls": False}))
+    assert "tools" not in template.render(request_of(offered | {"tool_choice": "none"}))
+    assert not template.takes().tools
+
+
+def test_the_generation_prompt_shows_what_is_already_open() -> None:
+    thinker = "{% for m in messages %}[{{ m.content }}]{% endfor %}{% if add_generation_prompt %}A:<think>\n{% endif %}"
+    template = chat_template(thinker)
+    assert template.source == thinker
+    assert template.generation_prompt(say("q")) == "A:<think>\n"
+    begun = request_of({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "It is"}]})
+    assert template.render(begun) == "[q]A:<think></think>It is"
+    assert template.generation_prompt(begun) == "A:<think></think>It is"
+    always = chat_template("{{ messages[0].content }}!A:<think>")
+    assert always.generation_prompt(say("q")) == "!A:<think>"
+    assert always.generation_prompt(say("")) == ""
 
 
 def test_one_template_serves_many_requests() -> None:
@@ -201,6 +224,33 @@ BOMBS = {
     "date_width": "{{ strftime_now('%1000000000d') }}",
     "deep_expression": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
     "deep_blocks": "{% if 1 %}" * 500 + "{% endif %}" * 500,
+    "method_center": "{{ 'a'.center(10**12) }}",
+    "method_zfill": "{{ 'a'.zfill(10**12) }}",
+    "method_replace": (
+        "{% set n = namespace(x='aa') %}{% for a in range(9) %}{% set n.x = n.x.replace('a', n.x) %}{% endfor %}"
+    ),
+    "format_star": "{{ '%*d' % (10**9, 1) }}{{ '%*d' % (2 * 10**9, 1) }}",
+    "floor_division": "{{ 10 ** 5000 // 3 }}",
+    "modulo": "{{ 10 ** 5000 % 3 }}",
+    "list_of_itself": "{% set a = [] %}{{ a.append(a) }}{{ a | tojson }}",
+    "doubling_list": "{% set a = [1] %}{% for i in range(60) %}{{ a.extend(a) }}{% endfor %}",
+    "growing_list": "{% set a = [1] %}{% for i in a %}{{ a.append(i) }}{% endfor %}",
+    "cycler": (
+        "{% set c = cycler(*range(99999)) %}{% for a in range(99999) %}"
+        "{% for b in range(99) %}{{ c.next() }}{% endfor %}{% endfor %}"
+    ),
+    "joiner": "{% set j = joiner('a' * 99999) %}{% for a in range(99999) %}{{ j() }}{% endfor %}",
+    "join": "{{ ['a' * 9999] | join('b') }}{{ range(99999) | join('c' * 99999) }}",
+    "batch": "{{ [1] | batch(10**9, 'x') | list }}",
+    "mutual_macros": "{% macro a() %}{{ b() }}{% endmacro %}{% macro b() %}{{ a() }}{% endmacro %}{{ a() }}",
+    "caller": (
+        "{% macro m() %}{{ caller() }}{% endmacro %}{% macro n() %}{% call m() %}"
+        "{{ n() }}{% endcall %}{% endmacro %}{{ n() }}"
+    ),
+    "sort_of_products": "{% for a in range(99999) %}{{ range(99999) | sort(reverse=true) | length }}{% endfor %}",
+    "slow_only_when_probed": (
+        "{% if not tools %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{% endif %}"
+    ),
     "long_source": "a" * (templates.MAX_SOURCE + 1),
     "syntax": "{% for %}",
     "surrogate": "{{ '\ud800' }}{% endif %}",
@@ -234,5 +284,5 @@ def test_a_hostile_template_leaves_the_next_one_alone() -> None:
 
 def test_a_long_conversation_is_not_a_hostile_template() -> None:
     turn = {"role": "user", "content": "é" * 20_000}
-    prompt = chat_template(None, cpu_s=2).render(asking({"messages": [turn] * 500}))
+    prompt = chat_template(None, cpu_s=2).render(request_of({"messages": [turn] * 500}))
     assert len(prompt) > 500 * 20_000

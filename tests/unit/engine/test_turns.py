@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshnode.domain import ImagePart, Message, ReasoningPart, RefusalPart, Role, TextPart, Tool, ToolCall
-from meshnode.engine.turns import Takes, joined, text_of, tool_list, turns
+from meshnode.engine.turns import Takes, begun, ending, joined, text_of, tool_list, turns, with_tools
 from meshnode.errors import InvalidField
 
 
@@ -92,3 +92,50 @@ def test_tools_are_listed_in_openais_words() -> None:
 def test_text_to_continue_keeps_its_paragraphs() -> None:
     assert text_of(say("assistant", "a", "b")) == "a\n\nb"
     assert joined(["", "a"]) == "a"
+
+
+# --- tools in our words, answers to go on with --------------------------------------------------
+
+TOOL = Tool(name="f", description="d", parameters='{"type": "object"}')
+
+
+def test_tools_are_told_before_what_the_system_message_says() -> None:
+    alone = with_tools([say("user", "q")], [TOOL], parallel=True)
+    assert [message.role for message in alone] == [Role.SYSTEM, Role.USER]
+    joint, _ = with_tools([say("developer", "Be brief."), say("user", "q")], [TOOL], parallel=False)
+    assert joint.role == Role.DEVELOPER
+    assert text_of(joint).endswith("\n\nBe brief.")
+    assert '"name": "f"' in text_of(joint)
+    assert [message.role for message in with_tools([], [TOOL], parallel=True)] == [Role.SYSTEM]
+
+
+def test_a_call_is_fenced_json_where_the_template_shows_none() -> None:
+    (turn,) = turns([CALL], Takes(tool_calls=False))
+    assert turn == {"role": "assistant", "content": '```json\n{"name": "f", "arguments": {"a": [1]}}\n```'}
+
+
+def test_thoughts_in_the_forms_of_families() -> None:
+    thinking = Message(role=Role.ASSISTANT, parts=(ReasoningPart("hm"), TextPart("a")))
+    assert turns([thinking], Takes(thinking_field=True))[0]["thinking"] == "hm"
+    (turn,) = turns([thinking], Takes(thinking_blocks=True))
+    assert turn["content"] == [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}]
+    assert "reasoning_content" not in turn
+    assert turns([say("user", " a\n")], Takes(trimmed=True))[0]["content"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("rest", "whole", "end"),
+    [("ab", "abc", "c"), ("", "x", "x"), ("ab", "ab", ""), ("abx", "aby", "y"), ("abc", "ab", "")],
+)
+def test_the_ending_is_what_is_not_shared(rest: str, whole: str, end: str) -> None:
+    assert ending(rest, whole) == end
+
+
+def test_an_answer_goes_on_after_its_thought() -> None:
+    thought = Message(role=Role.ASSISTANT, parts=(ReasoningPart("hm"),))
+    answer = Message(role=Role.ASSISTANT, parts=(ReasoningPart("hm"), TextPart("a")))
+    takes = Takes(thinking=True, thought_marks=("<t>", "</t>"), lead="> ")
+    assert begun(thought, "A:", takes) == "A:<t>hm"
+    assert begun(answer, "A:<t>", takes) == "A:<t>hm</t>a"
+    assert begun(say("assistant", "a"), "A:<t>", takes) == "A:<t></t>a"
+    assert begun(say("assistant", "a"), "A:", Takes(lead="> ")) == "A:> a"
