@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 DOORS = {
     "llama_cpp": ["meshnode/engine/llama/"],
+    "llguidance": ["meshnode/engine/constrain/"],
     "jinja2": ["meshnode/engine/templates.py"],
     "libp2p": ["meshnode/net/"],
     "multiaddr": ["meshnode/net/"],
