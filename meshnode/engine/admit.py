@@ -39,7 +39,7 @@ class Admission:
     def __init__(self, backend: Backend, template: ChatTemplate, *, entropy: Callable[[], int]) -> None:
         self._backend = backend
         self._template = template
-        self._forms = Forms(backend, backend.chat_template)
+        self._forms = Forms(backend, template)
         self._entropy = entropy
         self._longest: int | None = None
         self._vocabulary = Vocabulary(backend.info.n_vocab, partial(backend.piece, special=True), self._plain_tokens)

@@ -15,8 +15,10 @@ from typing import NamedTuple
 from meshnode.domain import GenerationRequest, Tool, ToolMode
 from meshnode.engine.backend import Backend
 from meshnode.engine.constrain.matcher import Constrainer, Matcher, Vocabulary
-from meshnode.engine.replies.families import family_of
+from meshnode.engine.replies.families import family_of, reading_fences
+from meshnode.engine.replies.family import Family
 from meshnode.engine.replies.reading import Parser
+from meshnode.engine.templates import ChatTemplate
 from meshnode.errors import InvalidField
 
 _ID_BYTES = 6
@@ -34,11 +36,12 @@ class Form(NamedTuple):
 
 
 class Forms:
-    """The forms that answers of one model can take. ``template`` is the text of its chat template."""
+    """The forms that answers of one model can take, by its chat template."""
 
-    def __init__(self, backend: Backend, template: str | None) -> None:
+    def __init__(self, backend: Backend, template: ChatTemplate) -> None:
         self._backend = backend
-        self._family = family_of(template)
+        self._template = template
+        self._family = family_of(template.source)
 
     def of(self, request: GenerationRequest, prompt: Sequence[int], prompt_tail: str, seed: int) -> Form:
         """What holds the answers to ``request``. Raises InvalidField or UnsupportedParameter for what cannot be held.
@@ -52,7 +55,7 @@ class Forms:
         request = form.request
         if not request.messages:
             return None
-        return self._family.parser(
+        return self._reading.parser(
             tools=_callable(request),
             prompt_tail=form.prompt_tail,
             parallel=request.parallel_tool_calls,
@@ -84,6 +87,12 @@ class Forms:
         except InvalidField as error:
             error.param = "tools"
             raise
+
+    @cached_property
+    def _reading(self) -> Family:
+        """What reads answers: a model that was told in words how to call, or sees its calls so, may write them so."""
+        takes = self._template.takes()
+        return self._family if takes.tools and takes.tool_calls else reading_fences(self._family)
 
     @cached_property
     def _constrainer(self) -> Constrainer:

@@ -19,6 +19,7 @@ from meshnode.engine.replies.tagged_calls import TaggedCalls
 THINK: Final = Thinking("<think>", ("</think>",))
 _HERMES: Final = JsonCalls(closes=("</tool_call>",), lead="\n", trail="\n")
 _FENCES: Final = ("```json\n", "```\n", "```tool_call\n", "```tool_code\n")
+_FENCED: Final = Opening(_FENCES, JsonCalls(closes=("```",), whole=True))
 _BARE: Final = Opening(("{", "["), JsonCalls(whole=True), anywhere=False, forces=True, joint="\n")
 
 HERMES: Final = Family("hermes", (THINK,), (Opening(("<tool_call>",), _HERMES, forces=True, joint="\n"),))
@@ -27,7 +28,7 @@ GENERIC: Final = Family(
     (THINK,),
     (
         _BARE,
-        Opening(_FENCES, JsonCalls(closes=("```",), whole=True)),
+        _FENCED,
         Opening(("<tool_call>",), _HERMES),
         Opening(("<|tool_call|>",), JsonCalls(closes=("<|/tool_call|>", "</tool_call>"))),
     ),
@@ -38,7 +39,7 @@ LLAMA3: Final = Family(
     (
         Opening(("{",), JsonCalls(whole=True, held="parameters"), anywhere=False, forces=True, joint="\n"),
         Opening(("<|python_tag|>",), PythonCalls(listed=False, codes=True)),
-        Opening(_FENCES, JsonCalls(closes=("```",), whole=True)),
+        _FENCED,
     ),
 )
 _MISTRAL_THINK: Final = Thinking("[THINK]", ("[/THINK]",))
@@ -285,3 +286,8 @@ def family_of(template_source: str | None) -> Family:
     family = next((family for marks, family in TABLE if all(mark in source for mark in marks)), GENERIC)
     thinks = any(each.opens in source for each in family.thoughts) or family is HARMONY
     return replace(family, thinks=thinks)
+
+
+def reading_fences(family: Family) -> Family:
+    """The family, which also reads calls as :mod:`meshnode.engine.tool_texts` tells a model to write them."""
+    return family if _FENCED in family.openings else replace(family, openings=(*family.openings, _FENCED))

@@ -128,6 +128,17 @@ def test_a_call_that_the_model_makes_is_read() -> None:
     assert driven.reason(number) is FinishReason.TOOL_CALLS
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_model_whose_template_shows_no_tools_may_call_as_it_was_told(told: bool) -> None:
+    every = "{% for m in messages %}{{ m.content }}{{ (m.tool_calls or []) | tojson }}{% endfor %}"
+    template = "{# <tool_call> #}{{ messages[0].content }}" + ("" if told else "{{ (tools or []) | tojson }}" + every)
+    said = b'```json\n{"name": "weather", "arguments": {"city": "Oslo"}}\n```'
+    driven = Driven(FakeBackend(script=lambda _: said, template=template))
+    number = driven.submit(offering(WEATHER))
+    assert driven.run().text(number) == ("" if told else said.decode())
+    assert calls(driven, number) == ([("weather", '{"city": "Oslo"}')] if told else [])
+
+
 def test_what_looks_like_a_call_is_text_where_none_may_be_made() -> None:
     said = b'{"name": "weather", "arguments": {}}'
     for request in (offering(), offering(WEATHER, mode=ToolMode.NONE)):
@@ -174,6 +185,16 @@ def test_reasoning_that_the_prompt_opened_is_told_apart() -> None:
     thoughts = "".join(event.text for event in driven.events(number) if isinstance(event, ReasoningDelta))
     assert (thoughts, driven.text(number)) == ("hm, yes", "It is.")
     assert 0 < driven.finished(number).usage.reasoning_tokens < driven.finished(number).usage.completion_tokens
+
+
+@pytest.mark.parametrize("said", ["<think>", "</think>", "ink", ""])
+def test_what_was_asked_opens_and_ends_no_thought(said: str) -> None:
+    for template, thought in ((THINKER, "a"), (THINKER.partition("{% if")[0] + "<think>", "a"), (None, "")):
+        driven = Driven(FakeBackend(script=lambda _: b"a</think>b", template=template))
+        number = driven.submit(chatting(said, stopping=LONG))
+        driven.run()
+        thoughts = "".join(event.text for event in driven.events(number) if isinstance(event, ReasoningDelta))
+        assert (thoughts, driven.text(number)) == (thought, "b" if thought else "a</think>b")
 
 
 def test_a_form_holds_from_where_reasoning_ends() -> None:

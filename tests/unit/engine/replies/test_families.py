@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshnode.engine.replies import families
-from meshnode.engine.replies.families import GENERIC, HERMES, LLAMA3, TABLE, family_of
+from meshnode.engine.replies.families import GENERIC, HERMES, LLAMA3, TABLE, family_of, reading_fences
 from meshnode.engine.replies.family import Family
 from meshnode.engine.replies.jsontext import JsonScan
 from meshnode.engine.replies.pieces import CallBegan
-from tests.kit.replies import arguments, cut, fed, golden, offered, parser_of, plain
+from tests.kit.replies import arguments, cut, fed, golden, offered, parser_of, plain, read
 
 FAMILIES = {family.name: family for _, family in TABLE} | {GENERIC.name: GENERIC}
 GOLDEN = golden()
@@ -197,3 +197,12 @@ def work(family: Family, text: str) -> int:
 )
 def test_nothing_is_raised(name: str, parts: list[str]) -> None:
     fed(FAMILIES[name].parser(tools=offered()), parts)
+
+
+def test_a_family_that_was_told_to_write_fenced_json_reads_it_beside_its_own() -> None:
+    fenced = '```json\n{"name": "weather", "arguments": {"a": 1}}\n```'
+    own = '<tool_call>\n{"name": "weather", "arguments": {"a": 2}}\n</tool_call>'
+    assert not arguments(read(HERMES, fenced, "weather"))
+    both = read(reading_fences(HERMES), f"{fenced}\n{own}", "weather")
+    assert arguments(both) == {0: '{"a": 1}', 1: '{"a": 2}'}
+    assert reading_fences(GENERIC) is GENERIC
