@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator
 from enum import StrEnum
 from time import monotonic
-from typing import Any
+from typing import Annotated, Any
 
 import httpx2
 import openai
 import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tests.kit.node import Node, running_node
 from tests.kit.smollm2 import smollm2_path
@@ -47,11 +47,17 @@ class Colour(StrEnum):
     BLUE = "blue"
 
 
+class Leaf(BaseModel):
+    """Stands in a list."""
+
+    colour: Colour
+
+
 class Part(BaseModel):
-    """Refers to itself."""
+    """Holds others."""
 
     name: Colour
-    next: Part | None
+    leaves: Annotated[list[Leaf], Field(max_length=2)]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +77,7 @@ def client(node: Node) -> Iterator[OpenAI]:
         yield sdk
 
 
-def test_the_sdk_parses_an_answer_into_a_model_that_refers_to_itself(client: OpenAI) -> None:
+def test_the_sdk_parses_an_answer_into_a_model_of_models(client: OpenAI) -> None:
     answer = client.chat.completions.parse(
         model=MODEL, messages=ASKED, response_format=Part, max_tokens=600, temperature=0.3, seed=3
     )
