@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 DOORS = {
     "llama_cpp": ["meshnode/engine/llama.py"],
     "jinja2": ["meshnode/engine/templates.py"],
+    "llguidance": ["meshnode/engine/constrain/matcher.py"],
     "libp2p": ["meshnode/net/"],
     "multiaddr": ["meshnode/net/"],
     "zeroconf": ["meshnode/net/"],
