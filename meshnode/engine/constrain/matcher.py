@@ -125,10 +125,15 @@ class Matcher:
         return self._inner.is_stopped() and not self._inner.is_error()
 
     def forced(self) -> tuple[int, ...]:
-        """Tokens that must come next whatever the model thinks; none where that is not known."""
+        """Tokens that must come next whatever the model thinks, as it would write them; perhaps none.
+
+        The last token of the forced text is left out: the model may want to join it with what follows.
+        """
         if self._vocabulary.tokenize is None or self.ended:
             return ()
-        return tuple(self._inner.compute_ff_tokens())
+        text = self._inner.compute_ff_bytes()
+        tokens = list(self._vocabulary.tokenize(text))[:-1] if text and b"\xff" not in text else []
+        return tuple(tokens[: self._inner.validate_tokens(tokens)])
 
     def _check(self) -> None:
         if self._inner.is_error():
