@@ -76,8 +76,5 @@ def type_of(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return "boolean"
-    if isinstance(value, str):
-        return "string"
-    if isinstance(value, list):
-        return "array"
-    return "object" if isinstance(value, dict) else "number"
+    names = {str: "string", list: "array", dict: "object"}
+    return names.get(type(value), "number")
