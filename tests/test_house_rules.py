@@ -17,8 +17,8 @@ from tests.kit import house
 ROOT = Path(__file__).parent.parent
 
 DOORS = {
-    "llama_cpp": ["meshnode/engine/llama.py"],
-    "jinja2": ["meshnode/engine/templates.py"],
+    "llama_cpp": ["meshnode/engine/llama/"],
+    "jinja2": ["meshnode/engine/templates.py", "meshnode/engine/template_sandbox.py"],
     "llguidance": ["meshnode/engine/constrain/matcher.py"],
     "libp2p": ["meshnode/net/"],
     "multiaddr": ["meshnode/net/"],

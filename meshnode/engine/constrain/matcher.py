@@ -5,14 +5,14 @@ was measured beside llama.cpp's grammars, which keep no limits, know fewer keywo
 Schemas reach it in canonical form only (:mod:`schema`), grammars in GBNF rewritten (:mod:`gbnf`).
 
 White space in JSON is what models write by habit: at each place where it may stand, one space, or a line break with up
-to 32 spaces or 8 tabs. A model can therefore neither be forced into an unfamiliar form nor idle in white space for ever.
+to 32 spaces or 8 tabs. So a model is neither forced into an unfamiliar form nor free to idle in white space for ever.
 Escapes in strings are the short ones: with ``\\u0061`` a model could write a property's name a second time in disguise.
 
 Grammar text for :meth:`Constrainer.compile_grammar` is the library's variant of Lark:
 
 - ``start: a | b`` and further rules, one a line; small letters name rules, CAPITALS name regular expressions, which may
   not recurse. Comments begin with ``//``.
-- ``"text"`` is literal text (escapes as in JSON), ``/regex/`` a regular expression, ``( ) | ? * + {m,n}`` as everywhere.
+- ``"text"`` is literal text (escapes as in JSON), ``/regex/`` a regular expression, ``( ) | ? * + {m,n}`` as usual.
 - Lexemes are greedy: ``/[a-z]*/ "b"`` never matches, as the first part takes every b. For text up to a mark write
   ``body[lazy]: /(.|\\n)*</mark>/``, or ``body[suffix="</mark>"]: /(.|\\n)*/``.
 - ``<[17]>`` is token 17, ``<[17,20-30]>`` one of several: so are control tokens written, whose text no literal matches.
@@ -34,7 +34,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
@@ -48,9 +48,12 @@ from meshnode.engine.constrain.refuse import SIMPLER, too_complex, wrong
 from meshnode.engine.constrain.schema import canonical
 from meshnode.errors import InvalidField, RequestError
 
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
 MAX_CHOICES = 10_000
 """Texts to choose from."""
-_OPTIONS = {
+_OPTIONS: JsonCompileOptions = {
     "whitespace_pattern": r"[ ]|\r?\n([ ]{0,32}|\t{0,8})",
     "json_allowed_escapes": 'nrbtf\\"',
 }
@@ -141,7 +144,7 @@ class Matcher:
 
 
 class Constrainer:
-    """Constraints for one loaded model. The vocabulary's trie (about a second, 49 k tokens) is built when first needed."""
+    """Constraints for one loaded model. The vocabulary's trie is built when first needed."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary

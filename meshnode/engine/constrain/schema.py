@@ -27,11 +27,12 @@ MAX_OPTIONS = 500
 MAX_EXCLUSIVE = 100
 """Of ``oneOf``, whose options are compared each with each."""
 
-ANNOTATIONS = frozenset(
-    "$anchor $comment $defs $dynamicAnchor $id $schema contentEncoding contentMediaType contentSchema default definitions"
-    " deprecated description discriminator else enumDescriptions enumNames example examples externalDocs id"
-    " markdownDescription maxContains minContains nullable readOnly then title writeOnly xml".split()
-)
+ANNOTATIONS = frozenset({
+    "$anchor", "$comment", "$defs", "$dynamicAnchor", "$id", "$schema", "contentEncoding", "contentMediaType",
+    "contentSchema", "default", "definitions", "deprecated", "description", "discriminator", "else",
+    "enumDescriptions", "enumNames", "example", "examples", "externalDocs", "id", "markdownDescription",
+    "maxContains", "minContains", "nullable", "readOnly", "then", "title", "writeOnly", "xml",
+})  # fmt: skip
 """Keywords without effect on what is valid, some of them only beside others that are refused."""
 
 REFUSED = {
@@ -50,8 +51,8 @@ REFUSED = {
 
 _ARRAYS = ("items", "prefixItems", "additionalItems", "unevaluatedItems", "uniqueItems", "minItems", "maxItems")
 _OBJECTS = (
-    "properties patternProperties additionalProperties unevaluatedProperties propertyNames required minProperties"
-    " maxProperties".split()
+    *("properties", "patternProperties", "additionalProperties", "unevaluatedProperties"),
+    *("propertyNames", "required", "minProperties", "maxProperties"),
 )
 
 
@@ -269,7 +270,7 @@ _GROUPS: tuple[tuple[tuple[str, ...], _Take], ...] = (
     (("minLength", "maxLength", "pattern"), _Walk.text),
     (("format",), _Walk.format),
     (_ARRAYS, _Walk.arrays),
-    (tuple(_OBJECTS), _Walk.objects),
+    (_OBJECTS, _Walk.objects),
     (("enum", "const"), _Walk.listed),
     (("allOf", "anyOf", "oneOf"), _Walk.combined),
     (("$ref",), _Walk.reference),

@@ -1,4 +1,7 @@
-"""Checks of the values that keywords of JSON Schema may have: each returns the value in one form, or refuses it. Pure."""
+"""Checks of the values that keywords of JSON Schema may have. Pure.
+
+Each returns the value in one form, or refuses it by name and place.
+"""
 
 from __future__ import annotations
 
