@@ -1,4 +1,4 @@
-"""meshnode beside llama-server: rounds, medians, ratios, as a table or as JSON. See ``scripts/bench_engine --help``."""
+"""meshnode beside llama-server: rounds, medians, gains against bars, as a table, JSON or a chart. See ``--help``."""
 
 from __future__ import annotations
 
@@ -6,111 +6,132 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmark import llama_server
-from benchmark.servers import ServerError, Setup, started
-from benchmark.streams import LoadError, measure, prompts
+from benchmark import chart, llama_server, loads
+from benchmark.figures import FIGURES, LOADS, ONCE, OURS, THEIRS, Outcome, outcome
+from benchmark.servers import Running, ServerError, Setup, started
+from benchmark.streams import LoadError
 
-OURS, THEIRS = "meshnode", "llama-server"
-SETTLE_S = 1.0
-Rounds = dict[str, dict[str, list[float]]]
-"""By figure, by server: one number per round."""
-
-
-class Figure(NamedTuple):
-    """How a figure is shown: what it is called, its unit, and whether more is better."""
-
-    title: str
-    unit: str
-    more_is_better: bool
+SETTLE_S: Final = 1.0
+QUICK: Final = {"tokens": 24, "prefix": 300, "long": 1500, "turn_tokens": 8, "schema_tokens": 32, "texts": 16}
+"""Sizes that show in a minute or two a round that everything works; the gains are smaller than they would be."""
 
 
-def figures(streams: Sequence[int]) -> dict[str, Figure]:
-    """What is measured, in the table's order."""
-    of_load: dict[str, Figure] = {}
-    for count in streams:
-        plural = f"{count} stream{'s' if count > 1 else ''}"
-        of_load[f"tokens_per_s_{count}"] = Figure(f"{plural}: tokens", "tok/s", True)
-        of_load[f"first_token_ms_{count}"] = Figure(f"{plural}: time to first token", "ms", False)
-    return of_load | {
-        "rss_mib": Figure("resident, idle (RSS)", "MiB", False),
-        "pss_mib": Figure("resident, idle (PSS)", "MiB", False),
-        "start_s": Figure("start to first answer", "s", False),
-    }
+@dataclass
+class Measured:
+    """What the rounds gave: figures by key and server, what failed, seconds by load and server, load averages."""
+
+    rounds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    took_s: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    load_averages: list[float] = field(default_factory=lambda: [os.getloadavg()[0]])
+    began: float = field(default_factory=time.monotonic)
+
+    def clock(self) -> str:
+        """Minutes and seconds since the beginning."""
+        minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
+        return f"{minutes:02}:{seconds:02}"
+
+    def take(self, name: str, load: str, server: Running, sizes: loads.Sizes) -> None:
+        """Run one load and keep its figures; one that fails is said and stops nothing."""
+        self.load_averages.append(os.getloadavg()[0])
+        began = time.monotonic()
+        try:
+            found = loads.RUN[load](server, sizes)
+        except (LoadError, OSError) as error:
+            self.failures.append(f"{load}, {name}: {error}")
+            found = {}
+        for key, value in found.items():
+            self.rounds.setdefault(key, {}).setdefault(name, []).append(value)
+        self.took_s.setdefault(load, {}).setdefault(name, []).append(time.monotonic() - began)
 
 
-def run_round(
-    name: str, program: Path | None, setup: Setup, given: argparse.Namespace, number: int
-) -> dict[str, float]:
-    """Start one server, measure it, stop it."""
-    found: dict[str, float] = {}
-    with started(name, setup, program) as server:
-        found["start_s"] = server.start_s
-        time.sleep(SETTLE_S)
-        memory = server.memory()
-        found["rss_mib"] = memory.rss / 2**20
-        if memory.pss is not None:
-            found["pss_mib"] = memory.pss / 2**20
-        for count in given.streams:
-            load = measure(server.url, prompts(count, 100 * number + count), given.tokens)
-            found[f"tokens_per_s_{count}"] = load.tokens_per_s
-            found[f"first_token_ms_{count}"] = 1000 * load.first_token_s
-    return found
-
-
-def run_rounds(servers: Mapping[str, Path | None], setup: Setup, given: argparse.Namespace) -> Rounds:
-    """Every server once a round, the other first in every second round."""
-    rounds: Rounds = {}
-    for number in range(given.rounds):
-        order = list(servers) if number % 2 == 0 else list(reversed(list(servers)))
-        for name in order:
-            sys.stderr.write(f"round {number + 1} of {given.rounds}: {name}\n")
-            for figure, value in run_round(name, servers[name], setup, given, number).items():
-                rounds.setdefault(figure, {}).setdefault(name, []).append(value)
-    return rounds
-
-
-def report(rounds: Rounds, setup: Setup, given: argparse.Namespace) -> dict[str, object]:
-    """Everything as one object: medians, their ratio, and the rounds behind them."""
-    found: dict[str, object] = {}
-    for key in figures(given.streams):
-        if key not in rounds:
+def run_round(measured: Measured, name: str, number: int, setup: Setup, given: argparse.Namespace) -> None:
+    """Start one server, put each load on it, stop it; embeddings last, where need be on a server of their own."""
+    sizes = loads.Sizes(salt=number, **(QUICK if given.quick else {"tokens": given.tokens}))
+    wanted = [load for load in loads.RUN if load in given.only and (number == 0 or load not in ONCE)]
+    program = None if name == OURS else given.server
+    apart = [load for load in wanted if load == "embeddings" and program]
+    together = [load for load in wanted if load not in apart]
+    for each, kind in ((together, setup), (apart, replace(setup, embeddings=True))):
+        if not each:
             continue
-        medians = {name: statistics.median(values) for name, values in rounds[key].items()}
-        ratio = medians[OURS] / medians[THEIRS] if {OURS, THEIRS} <= medians.keys() else None
-        found[key] = {"medians": medians, "ratio": ratio, "rounds": rounds[key]}
+        try:
+            with started(name, kind, program) as server:
+                time.sleep(SETTLE_S)
+                for load in each:
+                    sys.stderr.write(f"{measured.clock()} round {number + 1} of {given.rounds}: {name}: {load}\n")
+                    measured.take(name, load, server, sizes)
+        except ServerError as error:
+            measured.failures.append(str(error))
+
+
+def run_rounds(setup: Setup, given: argparse.Namespace) -> Measured:
+    """Every server once a round, the other first in every second round; one that does not start is said."""
+    measured = Measured()
+    for number in range(given.rounds):
+        for name in given.sides if number % 2 == 0 else reversed(given.sides):
+            run_round(measured, name, number, setup, given)
+    return measured
+
+
+def outcomes(measured: Measured, given: argparse.Namespace) -> list[Outcome]:
+    """The rows that were asked for."""
+    return [outcome(figure, measured.rounds) for figure in FIGURES if figure.load in given.only]
+
+
+def report(measured: Measured, setup: Setup, given: argparse.Namespace) -> dict[str, Any]:
+    """Everything as one object: medians, gains, bars, and the rounds behind them."""
     return {
         "machine": {"cpu_count": os.cpu_count(), "machine": platform.machine(), "system": platform.platform()},
         "setup": {
             "model": setup.model.name, "threads": setup.threads, "context": setup.context, "slots": setup.slots,
             "gpu_layers": setup.gpu_layers, "kv": "unified", "tokens": given.tokens, "rounds": given.rounds,
+            "quick": given.quick,
         },
-        "figures": found,
+        "figures": {
+            one.figure.key: {
+                "title": one.figure.title, "unit": one.figure.unit, "medians": dict(one.medians), "gain": one.gain,
+                "bar": str(one.figure.bar) if one.figure.bar else None, "met": one.met,
+            }
+            for one in outcomes(measured, given)
+        },
+        "rounds": measured.rounds, "failures": measured.failures, "took_s": measured.took_s,
+        "load_average": {"least": min(measured.load_averages), "most": max(measured.load_averages)},
     }  # fmt: skip
 
 
-def table(rounds: Rounds, setup: Setup, given: argparse.Namespace) -> Table:
-    """The medians side by side; a ratio is meshnode's over llama-server's."""
-    title = f"{setup.model.name}, {setup.threads} threads, {given.tokens} tokens a stream, median of {given.rounds}"
+def described(measured: Measured, setup: Setup, given: argparse.Namespace) -> str:
+    """One line: what was run, and how busy the machine was meanwhile."""
+    low, high = min(measured.load_averages), max(measured.load_averages)
+    kind = "quick, " if given.quick else ""
+    return (
+        f"{setup.model.name}, {kind}{setup.threads} thread{'s' if setup.threads > 1 else ''}, "
+        f"median of {given.rounds}, load average {low:.1f} to {high:.1f}"
+    )
+
+
+def table(rows: Sequence[Outcome], title: str) -> Table:
+    """The medians side by side, how many times better ours is, and the bars."""
     shown = Table(title=title)
     shown.add_column("")
-    for heading in (OURS, THEIRS, "ratio", "better"):
+    for heading in (OURS, THEIRS, "better by", "bar", ""):
         shown.add_column(heading, justify="right")
-    for key, figure in figures(given.streams).items():
-        medians = {name: statistics.median(values) for name, values in rounds.get(key, {}).items()}
-        cells = [f"{medians[name]:.1f} {figure.unit}" if name in medians else "–" for name in (OURS, THEIRS)]
-        ratio = f"{medians[OURS] / medians[THEIRS]:.3f}" if len(medians) == 2 else "–"
-        shown.add_row(figure.title, *cells, ratio, "more" if figure.more_is_better else "less")
+    for one in rows:
+        cells = [f"{one.medians[n]:.4g} {one.figure.unit}" if n in one.medians else "–" for n in (OURS, THEIRS)]
+        gain = "–" if one.gain is None else f"{one.gain:.3g} ×"
+        verdict = "" if one.met is None else "[green]met[/green]" if one.met else "[red]missed[/red]"
+        shown.add_row(one.figure.title, *cells, gain, str(one.figure.bar or ""), verdict)
     return shown
 
 
@@ -129,12 +150,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="GGUF file")
     parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="CPU threads of each")
     parser.add_argument("--context", type=int, default=8192, help="context in tokens, for all streams together")
+    parser.add_argument("--slots", type=int, default=16, help="requests that run side by side")
     parser.add_argument("--gpu-layers", type=int, default=0, help="layers on the GPU; 0 is the CPU alone")
-    parser.add_argument("--streams", type=int, nargs="+", default=[1, 16], help="streams side by side")
-    parser.add_argument("--tokens", type=int, default=64, help="tokens of each answer")
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured")
-    parser.add_argument("--only", choices=[OURS, THEIRS], help="measure one of the two")
-    parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
+    parser.add_argument("--tokens", type=int, default=64, help="tokens of each answer of the plain streams")
+    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured")
+    parser.add_argument("--only", choices=LOADS, nargs="+", default=list(LOADS), metavar="ROW", help=", ".join(LOADS))
+    parser.add_argument(
+        "--sides", choices=[OURS, THEIRS], nargs="+", default=[OURS, THEIRS], help="measure one of both"
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, not what it is worth")
+    parser.add_argument("--json", type=Path, metavar="FILE.json", help="write the figures and all rounds as JSON too")
+    parser.add_argument("--chart", type=Path, metavar="FILE.svg", help="write the figures as a picture too")
     return parser.parse_args()
 
 
@@ -147,21 +173,23 @@ def llama_program(given: argparse.Namespace) -> Path:
 
 
 def main() -> None:
-    """Measure and print; exits 1 with a line where a server does not do its part."""
+    """Measure, print and write; exits 1 where there is no llama-server to be had, or nothing could be measured."""
     given = arguments()
-    servers: dict[str, Path | None] = {OURS: None, THEIRS: None}
     try:
-        if given.only != OURS:
-            servers[THEIRS] = llama_program(given)
-        if given.only:
-            servers = {given.only: servers[given.only]}
-        setup = Setup(given.model.resolve(), given.threads, given.context, max(given.streams), given.gpu_layers)
-        rounds = run_rounds(servers, setup, given)
-    except (ServerError, LoadError, subprocess.CalledProcessError) as error:
+        if THEIRS in given.sides:
+            given.server = llama_program(given)
+        setup = Setup(given.model.resolve(), given.threads, given.context, given.slots, given.gpu_layers)
+        measured = run_rounds(setup, given)
+    except subprocess.CalledProcessError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+    rows, title = outcomes(measured, given), described(measured, setup, given)
+    Console().print(table(rows, title))
+    for failure in dict.fromkeys(measured.failures):
+        sys.stderr.write(f"– {failure}\n")
     if given.json:
-        print(json.dumps(report(rounds, setup, given)))
-    else:
-        Console().print(table(rounds, setup, given))
+        given.json.write_text(json.dumps(report(measured, setup, given), indent=1), encoding="utf-8")
+    if given.chart:
+        given.chart.write_text(chart.draw(rows, title), encoding="utf-8")
+    sys.exit(0 if measured.rounds else 1)

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import httpx2
 
-from benchmark.streams import body
+from benchmark.figures import OURS
+from benchmark.streams import CHAT, body
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 START_S = 300.0
@@ -33,6 +34,8 @@ class Setup:
     context: int
     slots: int
     gpu_layers: int
+    embeddings: bool = False
+    """Start llama-server for embeddings, which then does nothing else; a node does both."""
 
 
 class Memory(NamedTuple):
@@ -69,6 +72,7 @@ def llama_server(program: Path, setup: Setup, port: int) -> list[str]:
         "--threads", str(setup.threads), "--threads-batch", str(setup.threads), "--ctx-size", str(setup.context),
         "--parallel", str(setup.slots), "--kv-unified", "--batch-size", "2048", "--ubatch-size", "512",
         "--n-gpu-layers", str(setup.gpu_layers), "--no-webui",
+        *(["--embeddings", "--pooling", "mean"] if setup.embeddings else []),
     ]  # fmt: skip
 
 
@@ -98,7 +102,7 @@ def started(name: str, setup: Setup, program: Path | None) -> Iterator[Running]:
             process = _spawn(command, log.fileno())
             try:
                 url = f"http://127.0.0.1:{port}"
-                _await_answer(name, process, url, Path(log.name))
+                _await_answer(name, process, url, Path(log.name), setup)
                 yield Running(url, process.pid, time.monotonic() - began)
             finally:
                 _stop(process)
@@ -112,15 +116,18 @@ def _spawn(command: Sequence[str], log: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _await_answer(name: str, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _await_answer(name: str, process: subprocess.Popen[bytes], url: str, log: Path, setup: Setup) -> None:
     """Return once a request of one token has been answered."""
-    asked = body("Hi", 1) | {"stream": False}
+    asked: dict[str, object] = body("Hi", 1) | {"stream": False}
     del asked["stream_options"]
+    path = CHAT
+    if setup.embeddings and name != OURS:
+        path, asked = "/v1/embeddings", {"input": "Hi"}
     deadline = time.monotonic() + START_S
     with httpx2.Client(base_url=url, trust_env=False, timeout=START_S) as client:
         while process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(httpx2.TransportError):
-                if client.post("/v1/chat/completions", json=asked).is_success:
+                if client.post(path, json=asked).is_success:
                     return
             time.sleep(0.02)
     words = log.read_text(errors="replace")[-2000:]
