@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 DOORS = {
     "llama_cpp": ["meshnode/engine/llama/"],
     "jinja2": ["meshnode/engine/templates.py", "meshnode/engine/template_sandbox.py"],
-    "llguidance": ["meshnode/engine/constrain/"],
+    "llguidance": ["meshnode/engine/constrain/matcher.py"],
     "libp2p": ["meshnode/net/"],
     "multiaddr": ["meshnode/net/"],
     "zeroconf": ["meshnode/net/"],

@@ -52,13 +52,13 @@ class Admission:
         request = submit.request
         refuse_unsupported(request)
         self._check_token_ids(request)
-        tokens = self._tokens(request)
+        tokens, opening = self._tokens(request)
         self._check_length(request, len(tokens))
         leader = self._leader(submit, tokens)
         wanted = request.sampling.seed
         seed = (self._entropy() if wanted is None else wanted) & _SEED_MASK
         bad_words = token_words(request.sampling.bad_words, self._plain_tokens)
-        form = self._forms.of(request, tokens, self._prompt_tail(request), seed)
+        form = self._forms.of(request, tokens, opening, seed)
         make = partial(self._choice, form, bad_words)
         return Generation(submit.number, leader, make, count=request.choices, seed=seed, now=now)
 
@@ -97,24 +97,23 @@ class Admission:
             shared=request.cache_prompt,
         )
 
-    def _prompt_tail(self, request: GenerationRequest) -> str:
-        """What the template wrote last, for the answer to go on from."""
-        return self._template.generation_prompt(request) if request.messages else ""
-
     def _plain_tokens(self, text: str) -> list[int]:
         """Tokens of a text as it stands."""
         return self._backend.tokenize(text, add_special=False, parse_special=False)
 
-    def _tokens(self, request: GenerationRequest) -> list[int]:
+    def _tokens(self, request: GenerationRequest) -> tuple[list[int], str]:
+        """The prompt's tokens, and what the template wrote last, for the answer to go on from."""
+        opening = ""
         if isinstance(request.prompt, tuple):
             tokens = list(request.prompt)
         elif request.prompt is not None:
             tokens = self._tokenize(request.prompt, "prompt")
         else:
-            tokens = self._tokenize(self._template.render(request), "messages")
+            text, opening = self._template.prompt(request)
+            tokens = self._tokenize(text, "messages")
         if not tokens:
             raise InvalidField("the prompt is empty.", hint="Send at least one token.", param="prompt")
-        return tokens
+        return tokens, opening
 
     def _tokenize(self, text: str, param: str) -> list[int]:
         """Tokens of a text, with the special tokens the model wants, which a template may have written already."""

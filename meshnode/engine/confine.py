@@ -88,7 +88,7 @@ class Sandbox:
 def confine(fd: int, *, sandbox: bool = True) -> Sandbox:
     """Give everything up that a worker with its pipe at ``fd`` does not need. Exits if the parent has gone already.
 
-    Gives the sandbox after its first stage; with ``sandbox`` false it stays empty.
+    Gives the sandbox after its first stage; with ``sandbox`` false it has no layer but ``pdeathsig``.
     """
     parent = os.getppid()
     close_others(fd)

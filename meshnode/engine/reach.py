@@ -22,7 +22,10 @@ SYSTEM = (
     *("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/timezone"),
     *("/etc/OpenCL", "/etc/vulkan", "/etc/glvnd", "/etc/nvidia", "/etc/drirc"),
     *("/sys", "/proc/self", "/proc/sys", "/proc/driver"),
-    *(f"/proc/{name}" for name in ("cpuinfo", "devices", "filesystems", "meminfo", "modules", "stat", "version")),
+    *(
+        f"/proc/{name}"
+        for name in ("cpuinfo", "devices", "filesystems", "loadavg", "meminfo", "modules", "stat", "version")
+    ),
 )
 """Read on every system; what one has not is passed over."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/full")

@@ -11,10 +11,10 @@ import json
 import re
 from typing import Any, Protocol
 
-from meshnode.engine.turns import Takes, Turn, ending
+from meshnode.engine.turns import Takes, Turn
 
 MARK = "meshnode-mark"
-_VALUE, _SECOND = "meshnode-value", "meshnode-second"
+_VALUE, _SECOND, _RESULT = "meshnode-value", "meshnode-second", "meshnode-result"
 _THOUGHT, _SAID = "meshnode-thought", "meshnode-said"
 _OPENER = re.compile(r"(?:<\|open\|>think<\|sep\|>|<[^<>]*think[^<>]*>|<\|START_THINKING\|>|\[THINK\])\s*$", re.I)
 _OPEN = ("<think>", "[THINK]", "<|START_THINKING|>")
@@ -61,6 +61,7 @@ def probe(source: str, shown: Shown) -> Takes:
         tools="meshnode_tool" in (_offered(shown, say) or ""),
         tool_calls=_VALUE in calling,
         parallel_calls=_second_mark(shown, say, _reads_objects(objects)),
+        results=_RESULT in (calling if _VALUE in calling else shown(messages=_returned(say), tools=[_TOOL]) or ""),
         thinking=_thinks(shown, say),
         lead=_lead(shown, say),
         thought_marks=_marks(shown, say, field=field),
@@ -97,9 +98,14 @@ def _called(shown: Shown, say: Any, *arguments: object) -> str | None:
     """A conversation in which a tool was called."""
     made = [_call(each, number) for number, each in enumerate(arguments, 1)]
     asked = [say("user", "q"), say("assistant", "") | {"tool_calls": made}]
-    results = [say("tool", "r") | {"tool_call_id": call["id"]} for call in made]
+    results = [say("tool", _RESULT) | {"tool_call_id": call["id"]} for call in made]
     told = [*asked, *results, say("assistant", "a"), say("user", "q")]
     return shown(messages=told, tools=[_TOOL], add_generation_prompt=True)
+
+
+def _returned(say: Any) -> list[Turn]:
+    """A conversation in which the assistant said something, and then a tool returned."""
+    return [say("user", "q"), say("assistant", "a"), say("tool", _RESULT), say("assistant", "a"), say("user", "q")]
 
 
 def _reads_objects(objects: str | None) -> bool:
@@ -135,7 +141,7 @@ def _marks(shown: Shown, say: Any, *, field: bool) -> tuple[str, str] | None:
     before, found, after = whole.partition(_THOUGHT)
     if not found or _SAID not in after:
         return ("<think>", "</think>") if opened.rstrip().endswith("<think>") else None
-    start = ending(opened, before)
+    start = _ending(opened, before)
     if not start and (last := _OPENER.search(before)):
         start = last[0]
     if not start.strip():
@@ -150,3 +156,9 @@ def _lead(shown: Shown, say: Any) -> str:
     before, found, _ = turn.partition(_SAID)
     lead = before[len(opened) :] if found and opened and before.startswith(opened) else ""
     return lead if lead.strip() else ""
+
+
+def _ending(rest: str, whole: str) -> str:
+    """What ``whole`` has after the beginning that it shares with ``rest``."""
+    shared = next((index for index, pair in enumerate(zip(rest, whole, strict=False)) if pair[0] != pair[1]), None)
+    return whole[min(len(rest), len(whole)) if shared is None else shared :]

@@ -12,19 +12,21 @@ template that has no words for tools is told of them in a system message of our 
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import jinja2.exceptions
 
-from meshnode.domain import GenerationRequest, Message, Role, ToolMode
+from meshnode.domain import GenerationRequest, Message, Role
 from meshnode.engine.fence import Fence, TimeUp
 from meshnode.engine.template_probe import probe
 from meshnode.engine.template_sandbox import RefusedError, environment
-from meshnode.engine.turns import Takes, begun, ending, text_of, tool_list, turns, with_tools
+from meshnode.engine.tool_texts import in_words
+from meshnode.engine.turns import Takes, begun, marked, tool_list, turns
 from meshnode.errors import InvalidField, ModelFailed, TemplateRefused
 
 CHATML = (
@@ -41,11 +43,17 @@ MAX_MEMORY = 1 << 29
 _RESERVED = frozenset({
     "messages", "tools", "bos_token", "eos_token", "add_generation_prompt", "raise_exception", "strftime_now",
 })  # fmt: skip
-_MARK = "meshnode-mark"
 
 
 class _TooLargeError(Exception):
     """The output outgrew :data:`MAX_OUTPUT`."""
+
+
+class Prompt(NamedTuple):
+    """A rendered conversation; ``opening`` is the end of ``text`` that begins the assistant's answer."""
+
+    text: str
+    opening: str
 
 
 class ChatTemplate:
@@ -76,11 +84,26 @@ class ChatTemplate:
         template_kwargs), and ModelFailed (not a template, or one that does what it must not).
         """
         if add_generation_prompt and request.messages and request.messages[-1].role == Role.ASSISTANT:
-            last, before = _last(request.messages), request.messages[:-1]
-            rest = self._fenced(request, before, begins=False)
-            opened = self._fenced(request, before, begins=True)
-            return rest + begun(last, ending(rest, opened), self.takes())
+            return self.prompt(request).text
         return self._fenced(request, request.messages, begins=add_generation_prompt)
+
+    def prompt(self, request: GenerationRequest) -> Prompt:
+        """:meth:`render`'s prompt, with what of it begins the answer: a parser sees there what is already open.
+
+        The opening is what comes of ``add_generation_prompt``. Where a template does not heed that, it is all that
+        stands after the last text of the conversation. Nothing that a message says can get into it, but for a last
+        message of the assistant's, which is continued and belongs to the answer. Raises what :meth:`render` raises.
+        """
+        messages = request.messages
+        last = _last(messages) if messages and messages[-1].role == Role.ASSISTANT else None
+        if last is not None:
+            messages = messages[:-1]
+        whole = self._fenced(request, messages, begins=True)
+        opening = self._opening(request, messages, whole)
+        if last is None:
+            return Prompt(whole, opening)
+        head, opening = whole[: len(whole) - len(opening)], begun(last, opening, self.takes())
+        return Prompt(head + opening, opening)
 
     @property
     def source(self) -> str:
@@ -94,30 +117,26 @@ class ChatTemplate:
         assert self._takes is not None
         return self._takes
 
-    def generation_prompt(self, request: GenerationRequest) -> str:
-        """The end of the prompt that begins the assistant's answer: a parser sees there what is already open.
+    def _opening(self, request: GenerationRequest, messages: Sequence[Message], whole: str) -> str:
+        """The end of ``whole`` that begins the answer."""
+        rest = self._fenced(request, messages, begins=False)
+        if whole != rest and whole.startswith(rest):
+            return whole[len(rest) :]
+        # Of the prompt itself, so that no message in it can contain it.
+        mark = hashlib.blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        try:
+            _, found, opening = self._fenced(request, messages, begins=True, mark=mark).rpartition(mark)
+        except TemplateRefused:
+            return ""
+        return opening if found and whole.endswith(opening) else ""
 
-        Where the last message is the assistant's, with what is continued. Of a template that begins an answer whether
-        it was asked to or not, all that stands after the last message's text. Raises what :meth:`render` raises.
-        """
-        messages = request.messages
-        if messages and messages[-1].role == Role.ASSISTANT:
-            messages = messages[:-1]
-        prompt = self.render(request)
-        end = ending(self._fenced(request, messages, begins=False), prompt)
-        said = text_of(messages[-1]).strip() if messages else ""
-        return end or (prompt.rpartition(said)[2] if said in prompt and said else "")
-
-    def _fenced(self, request: GenerationRequest, messages: Sequence[Message], *, begins: bool) -> str:
-        """The prompt for these of a request's messages."""
+    def _fenced(self, request: GenerationRequest, messages: Sequence[Message], *, begins: bool, mark: str = "") -> str:
+        """The prompt for these of a request's messages, with a mark after each text."""
         known = self._known(request) | ({"add_generation_prompt": True} if begins else {})
 
         def conversation(template: jinja2.Template, takes: Takes) -> str:
-            told = messages
-            if request.tools and not takes.tools and request.tool_choice.mode != ToolMode.NONE:
-                told = with_tools(messages, request.tools, parallel=request.parallel_tool_calls)
-            defaults = {"enable_thinking": takes.thinking}
-            return _run(template, defaults | known | {"messages": turns(told, takes)})
+            told = marked(turns(in_words(messages, request, takes), takes), mark)
+            return _run(template, {"enable_thinking": takes.thinking} | known | {"messages": told})
 
         return self._within(conversation)
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from meshnode.domain import Message, ReasoningPart, RefusalPart, Role, TextPart, Tool
 from meshnode.errors import InvalidField
 
-_EXAMPLE = '{"name": "the tool\'s name", "arguments": {"a parameter": "its value"}}'
 Turn = dict[str, Any]
 """One message as a template sees it."""
 
@@ -22,11 +21,11 @@ Turn = dict[str, Any]
 class Takes(NamedTuple):
     """What a template can take. Content of more than one part goes as a list where ``parts`` is true.
 
-    ``tools``, ``tool_calls`` and ``parallel_calls``: it shows tools that are offered, a call made, a second call beside
-    it. ``thinking``: it has a use for ``enable_thinking``; ``thought_marks`` is the text before and after a thought.
-    ``lead`` is what every plain answer begins with, after the generation prompt. ``thinking_field``: a thought is read
-    as ``thinking``; ``thinking_blocks``: as a part of the content. ``trimmed``: white space around content leads the
-    model astray.
+    ``tools``, ``tool_calls``, ``parallel_calls`` and ``results``: it shows tools that are offered, a call made, a
+    second call beside it, what a tool returned. ``thinking``: it has a use for ``enable_thinking``; ``thought_marks``
+    is the text before and after a thought. ``lead`` is what every plain answer begins with, after the generation
+    prompt. ``thinking_field``: a thought is read as ``thinking``; ``thinking_blocks``: as a part of the content.
+    ``trimmed``: white space around content leads the model astray.
     """
 
     text: bool = True
@@ -37,6 +36,7 @@ class Takes(NamedTuple):
     tools: bool = True
     tool_calls: bool = True
     parallel_calls: bool = True
+    results: bool = True
     thinking: bool = False
     lead: str = ""
     thought_marks: tuple[str, str] | None = None
@@ -71,29 +71,24 @@ def tool_list(tools: Sequence[Tool]) -> list[Turn]:
     ]
 
 
-def with_tools(messages: Sequence[Message], tools: Sequence[Tool], *, parallel: bool) -> list[Message]:
-    """The conversation for a template that has no words for tools: a system text lists them and says how to call.
+def marked(spoken: Sequence[Turn], mark: str) -> list[Turn]:
+    """The turns with a mark at the end of each text, and of the last turn even where it has none."""
 
-    A system message that is there goes on after it. Raises InvalidField where a schema is not JSON.
-    """
-    listed = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tool_list(tools))
-    often = "To call several at once, write one block for each." if parallel else "Call one tool at a time."
-    text = (
-        f"You can call these tools, each described by one line of JSON:\n{listed}\n\n"
-        f"To call a tool, answer with nothing but a block like this:\n{_fenced_json(_EXAMPLE)}\n{often} "
-        "Where no tool is needed, answer in plain words."
-    )
-    first, *rest = messages or [Message(role=Role.SYSTEM)]
-    if first.role not in (Role.SYSTEM, Role.DEVELOPER):
-        return [Message(role=Role.SYSTEM, parts=(TextPart(text),)), first, *rest]
-    said = text_of(first)
-    return [Message(role=first.role, parts=(TextPart(f"{text}\n\n{said}" if said else text),)), *rest]
+    def text(said: str, *, always: bool) -> str:
+        return said + mark if said or always else said
 
+    def content(turn: Turn, *, always: bool) -> Any:
+        said = turn.get("content")
+        if not isinstance(said, list):
+            return text(said or "", always=always)
+        last = max((index for index, part in enumerate(said) if part["type"] == "text"), default=None)
+        return [
+            part | {"text": text(part["text"], always=always)} if index == last else part
+            for index, part in enumerate(said)
+        ]
 
-def ending(rest: str, whole: str) -> str:
-    """What ``whole`` has after the beginning that it shares with ``rest``."""
-    shared = next((index for index, pair in enumerate(zip(rest, whole, strict=False)) if pair[0] != pair[1]), None)
-    return whole[min(len(rest), len(whole)) if shared is None else shared :]
+    lasts = [turn is spoken[-1] for turn in spoken]
+    return [turn | {"content": content(turn, always=last)} for turn, last in zip(spoken, lasts, strict=True)]
 
 
 def begun(last: Message, opening: str, takes: Takes) -> str:
@@ -142,11 +137,6 @@ def _texts(message: Message, index: int) -> list[str]:
     return [part.text for part in message.parts if isinstance(part, TextPart | RefusalPart)]
 
 
-def _fenced_json(text: str) -> str:
-    """JSON as small models write a call."""
-    return f"```json\n{text}\n```"
-
-
 def _thought(message: Message) -> str:
     return joined([part.text for part in message.parts if isinstance(part, ReasoningPart)])
 
@@ -155,14 +145,6 @@ def _turn(message: Message, texts: Sequence[str], takes: Takes) -> Turn:
     reasoning = _thought(message)
     if takes.trimmed:
         texts, reasoning = [text.strip() for text in texts], reasoning.strip()
-    if message.tool_calls and not takes.tool_calls:
-        texts = [
-            *texts,
-            *(
-                _fenced_json(f'{{"name": {json.dumps(call.name)}, "arguments": {call.arguments}}}')
-                for call in message.tool_calls
-            ),
-        ]
     as_list = takes.parts and (len(texts) > 1 or not takes.text)
     turn: Turn = {
         "role": _role(message, takes).value,
@@ -178,7 +160,7 @@ def _turn(message: Message, texts: Sequence[str], takes: Takes) -> Turn:
             del turn["content"]  # gpt-oss reads either as the thought before a call
     named = {"reasoning_content": reasoning, "name": message.name, "tool_call_id": message.tool_call_id}
     turn |= {key: value for key, value in named.items() if value}
-    if message.tool_calls and takes.tool_calls:
+    if message.tool_calls:
         turn["tool_calls"] = _tool_calls(message, takes)
     return turn
 

@@ -5,6 +5,7 @@ A serves SmolLM2; B joined A and serves nothing; C joined B and has never heard 
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Iterator
@@ -95,6 +96,24 @@ def test_a_stream_from_a_peer_says_who_answers_and_ends_with_usage(mesh: Mesh) -
     assert end.choices[0].finish_reason == "length"
     assert usage.usage is not None
     assert usage.usage.completion_tokens == 6
+
+
+def test_calls_forms_choices_and_vectors_come_from_a_peer_as_from_home(mesh: Mesh) -> None:
+    city = {"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"]}
+    tool = {"name": "go", "parameters": city | {"additionalProperties": False}}
+    called = chat(mesh.c, tools=[{"type": "function", "function": tool}], tool_choice="required", max_tokens=80)
+    (call, *_) = called.json()["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["name"] == "go"
+    assert json.loads(call["function"]["arguments"])["city"] in ("Rome", "Oslo")
+    held = chat(mesh.c, guided_choice=["yes", "no"], n=2, logprobs=True, max_tokens=9).json()["choices"]
+    assert [choice["message"]["content"] in ("yes", "no") for choice in held] == [True, True]
+    assert all(choice["logprobs"]["content"] for choice in held)
+    refused = chat(mesh.c, guided_regex="(?=a)b")
+    assert (refused.status_code, refused.json()["error"]["type"]) == (400, "invalid_request_error")
+    body = {"input": ["a door"]}
+    there, here = (httpx2.post(f"{node.api}/v1/embeddings", json=body, timeout=60).json() for node in (mesh.c, mesh.a))
+    assert there["data"] == here["data"]
+    until(lambda: reconciled(mesh.c, [mesh.a]), 10)
 
 
 def test_what_is_wrong_with_a_request_is_said_as_at_home(mesh: Mesh) -> None:

@@ -32,6 +32,7 @@ In Mistral's form, where ``[TOOL_CALLS]`` is control token 9: ``start: <[9]> "f"
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,10 +41,10 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 
 from meshnode.domain import Constraint, ConstraintKind
-from meshnode.engine.constrain.document import MAX_BYTES, load
+from meshnode.engine.constrain.document import load
 from meshnode.engine.constrain.gbnf import to_lark
 from meshnode.engine.constrain.patterns import escaped, rewrite
-from meshnode.engine.constrain.refuse import too_complex, wrong
+from meshnode.engine.constrain.refuse import SIMPLER, too_complex, wrong
 from meshnode.engine.constrain.schema import canonical
 from meshnode.errors import InvalidField, RequestError
 
@@ -56,8 +57,11 @@ _OPTIONS: JsonCompileOptions = {
     "whitespace_pattern": r"[ ]|\r?\n([ ]{0,32}|\t{0,8})",
     "json_allowed_escapes": 'nrbtf\\"',
 }
+_OBJECT = '{"type": "object"}'
+_FREE = '%llguidance {"no_forcing": true}'
+"""Where only one text can follow, the model still chooses in which tokens to write it: it knows its usual ones best."""
 _LIMITS = LLParserLimits(
-    max_items_in_row=2_000,
+    max_items_in_row=10_000,
     initial_lexer_fuel=1_000_000,
     step_lexer_fuel=500_000,
     step_max_items=50_000,
@@ -92,7 +96,6 @@ class Matcher:
         self._vocabulary = vocabulary
         self._what = what
         self._bits = np.zeros(-(-vocabulary.n_vocab // 32), dtype=np.uint32)
-        self._done = False
 
     def mask(self) -> NDArray[np.bool_]:
         """Which tokens may come next, shape ``(n_vocab,)``; valid until the next call.
@@ -106,37 +109,38 @@ class Matcher:
 
     def accept(self, token: int) -> None:
         """The token was chosen. Raises InvalidField where the mask did not have it, or a limit was met."""
-        if token in self._vocabulary.ends and self._inner.is_accepting():
-            self._done = True
-        elif not self._inner.consume_token(token):
+        if not self._inner.consume_token(token):
             self._check()
             raise wrong(self._what, f"token {token} does not continue the text")
 
     def fork(self) -> Matcher:
         """Another text that has come as far, for a further choice."""
-        other = Matcher(self._inner.deep_copy(), self._vocabulary, self._what)
-        other._done = self._done
-        return other
+        return Matcher(self._inner.deep_copy(), self._vocabulary, self._what)
 
     @property
     def may_end(self) -> bool:
         """Whether the text so far is complete, perhaps not for the last time."""
-        return self._done or self._inner.is_accepting()
+        return self._inner.is_accepting()
 
     @property
     def ended(self) -> bool:
-        """Whether nothing may follow but an end token: the answer is complete."""
-        return self._done or (self._inner.is_stopped() and not self._inner.is_error())
+        """Whether nothing may follow but an end token, or one did: the answer is complete."""
+        return self._inner.is_stopped() and not self._inner.is_error()
 
     def forced(self) -> tuple[int, ...]:
-        """Tokens that must come next whatever the model thinks; none where that is not known."""
+        """Tokens that must come next whatever the model thinks, as it would write them; perhaps none.
+
+        The last token of the forced text is left out: the model may want to join it with what follows.
+        """
         if self._vocabulary.tokenize is None or self.ended:
             return ()
-        return tuple(self._inner.compute_ff_tokens())
+        text = self._inner.compute_ff_bytes()
+        tokens = list(self._vocabulary.tokenize(text))[:-1] if text and b"\xff" not in text else []
+        return tuple(tokens[: self._inner.validate_tokens(tokens)])
 
     def _check(self) -> None:
         if self._inner.is_error():
-            raise too_complex(self._what, _first_line(self._inner.get_error()))
+            raise _failed(self._inner, self._what)
 
 
 class Constrainer:
@@ -160,7 +164,7 @@ class Constrainer:
 
     def compile_grammar(self, source: str) -> Matcher:
         """The matcher of a grammar in the library's own text; see the top of this module. Raises InvalidField."""
-        return self._matcher(LLMatcher.grammar_from_lark(source), "grammar")
+        return self._matcher(source, "grammar")
 
     def json_rule(self, schema: str, *, strict: bool = False, what: str = "json_schema") -> str:
         """A schema as ``%json {…}``, to stand in a grammar where a rule's name may stand. Raises as :meth:`compile`."""
@@ -169,21 +173,21 @@ class Constrainer:
     def _grammar(self, constraint: Constraint) -> str:
         kind, source = constraint.kind, constraint.source
         if kind is ConstraintKind.JSON_OBJECT:
-            source = '{"type": "object"}'
-        if kind in (ConstraintKind.JSON_OBJECT, ConstraintKind.JSON_SCHEMA):
-            schema = canonical(source, kind.value, strict=constraint.strict)
-            return LLMatcher.grammar_from_json_schema(schema, overrides=_OPTIONS)
+            return f"start: {self.json_rule(_OBJECT, what=kind.value)}"
+        if kind is ConstraintKind.JSON_SCHEMA:
+            return f"start: {self.json_rule(source, strict=constraint.strict, what=kind.value)}"
         if kind is ConstraintKind.REGEX:
-            return LLMatcher.grammar_from_regex(rewrite(source, "regex", whole=True))
+            return f"start: /{rewrite(source, kind.value, whole=True)}/"
         if kind is ConstraintKind.CHOICE:
-            return LLMatcher.grammar_from_regex(_choices(source))
-        return LLMatcher.grammar_from_lark(to_lark(source, "grammar"))
+            return f"start: /{_choices(source)}/"
+        return to_lark(source, kind.value)
 
     def _matcher(self, grammar: str, what: str) -> Matcher:
-        inner = LLMatcher(self._tokenizer(), grammar, log_level=0, limits=_LIMITS)
-        if inner.is_error():
-            raise _refused(_first_line(inner.get_error()), what)
-        return Matcher(inner, self._vocabulary, what)
+        text = LLMatcher.grammar_from_lark(f"{_FREE}\n{grammar}")
+        inner = LLMatcher(self._tokenizer(), text, log_level=0, limits=_LIMITS)
+        found = Matcher(inner, self._vocabulary, what)
+        found.mask()  # what no text fits, or is too much at once, is refused before it is queued
+        return found
 
     def _tokenizer(self) -> LLTokenizer:
         if self._built is None:
@@ -218,9 +222,16 @@ def _choices(source: str) -> str:
     return "|".join(map(escaped, dict.fromkeys(listed)))
 
 
-def _first_line(error: str) -> str:
-    return error.strip().partition("\n")[0][:300].rstrip(".") or "the text cannot go on"
+_UNSATISFIABLE = ("NoExtension", "Unsatisfiable schema", "All options in anyOf", "required property")
+_BOUNDS = ("fuel", "too large", "too many", "too complex", "max is", "limit", "Unable to determine", "exceeded")
 
 
-def _refused(reason: str, what: str) -> InvalidField:
-    return wrong(what, f"it cannot be held: {reason}", f"Simplify it; {MAX_BYTES} bytes of simple text are fine.")
+def _failed(inner: LLMatcher, what: str) -> InvalidField:
+    """The library's reason in the house's words; its first line says what, the others show its state."""
+    reason = inner.get_error().strip().partition("\n")[0]
+    reason = re.sub(r"^at \d+\(\d+\): |failed to compile JSON schema: |Parser Error: ", "", reason)[:300].rstrip(". ")
+    if reason.startswith(_UNSATISFIABLE):
+        return wrong(what, f"no text fits ({reason})")
+    if any(bound in reason for bound in _BOUNDS):
+        return too_complex(what, reason)
+    return wrong(what, f"it cannot be held ({reason})", SIMPLER)

@@ -20,7 +20,15 @@ def covers(paths: list[str], path: str | Path) -> bool:
 
 def test_python_its_modules_and_libraries_are_read() -> None:
     paths = readable("", {})
-    for needed in (sys.executable, os.__file__, PACKAGE, "/usr/lib", "/proc/self/statm", "/proc/meminfo"):
+    for needed in (
+        sys.executable,
+        os.__file__,
+        PACKAGE,
+        "/usr/lib",
+        "/proc/self/statm",
+        "/proc/meminfo",
+        "/proc/loadavg",
+    ):
         assert covers(paths, needed), needed
 
 

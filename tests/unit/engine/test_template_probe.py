@@ -37,6 +37,7 @@ def test_a_plain_template_takes_text_and_nothing_else() -> None:
     takes = probed(PLAIN)
     assert (takes.text, takes.parts, takes.system) == (True, False, True)
     assert [takes.tools, takes.tool_calls, takes.parallel_calls, takes.thinking] == [False] * 4
+    assert takes.results
 
 
 def test_parts_alone() -> None:
@@ -67,6 +68,13 @@ def test_one_call_only() -> None:
     first = "{% if m.tool_calls %}{{ m.tool_calls[0] | tojson }}{% endif %}"
     takes = probed(f"{{% for m in messages %}}{{{{ m.content }}}}{first}{{% endfor %}}")
     assert (takes.tool_calls, takes.parallel_calls) == (True, False)
+
+
+def test_results_that_are_refused_or_left_out() -> None:
+    assert not probed("{% for m in messages if m.role != 'tool' %}{{ m.content }}{% endfor %}").results
+    refusing = "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no') }}{% endif %}{{ m.content }}"
+    assert not probed(refusing + "{% endfor %}").results
+    assert probed(with_calls("c.function.arguments")).results
 
 
 def test_tools_are_taken_where_they_are_shown() -> None:

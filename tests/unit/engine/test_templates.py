@@ -18,14 +18,14 @@ from recording.requests import request_of
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "templates"
 NO_HEADER = "llama-server leaves out the assistant's header, so that the model would have to write it"
-OUR_TOOLS = "the template shows no tools or no calls: a text of ours lists them, and calls are fenced JSON"
+OUR_TOOLS = "the template shows no tools, calls or results: texts of ours tell of them"
 DIFFERENT = {
     **{
         f"{template}-{case}": OUR_TOOLS
         for template in ("parts", "smollm2-135m-instruct-q4_1")
         for case in ("tools", "tool_call", "two_tool_calls")
     },
-    "strict-tools": OUR_TOOLS,
+    **{f"strict-{case}": OUR_TOOLS for case in ("tools", "tool_call", "two_tool_calls")},
     "smollm2-135m-instruct-q4_1-assistant_last_empty": NO_HEADER,
     "parts-assistant_last_empty": NO_HEADER,
     "tools-assistant_last_empty": NO_HEADER,
@@ -68,12 +68,12 @@ def test_renders_what_llama_server_renders(
     name = request.node.callspec.id
     template = ChatTemplate(golden["template"], bos=golden["bos"], eos=golden["eos"], now=noon)
     asked, begins = request_of(case["request"]), case["request"].get("add_generation_prompt", True)
-    if "error" in case:
+    if "error" in case and name not in DIFFERENT:
         with pytest.raises((TemplateRefused, InvalidField)):
             template.render(asked, add_generation_prompt=begins)
         return
     rendered = template.render(asked, add_generation_prompt=begins)
-    assert (rendered == case["prompt"]) != (name in DIFFERENT)
+    assert (rendered == case.get("prompt")) != (name in DIFFERENT)
 
 
 def test_there_are_golden_cases_of_the_default_model() -> None:
@@ -165,17 +165,82 @@ def test_a_template_without_tools_is_told_of_them_in_our_words() -> None:
     assert not template.takes().tools
 
 
-def test_the_generation_prompt_shows_what_is_already_open() -> None:
-    thinker = "{% for m in messages %}[{{ m.content }}]{% endfor %}{% if add_generation_prompt %}A:<think>\n{% endif %}"
-    template = chat_template(thinker)
-    assert template.source == thinker
-    assert template.generation_prompt(say("q")) == "A:<think>\n"
-    begun = request_of({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "It is"}]})
-    assert template.render(begun) == "[q]A:<think></think>It is"
-    assert template.generation_prompt(begun) == "A:<think></think>It is"
-    always = chat_template("{{ messages[0].content }}!A:<think>")
-    assert always.generation_prompt(say("q")) == "!A:<think>"
-    assert always.generation_prompt(say("")) == ""
+SAID = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
+OPENS = "{% if add_generation_prompt %}A:<think>\n{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("source", "opening"),
+    [
+        (SAID + OPENS, "A:<think>\n"),
+        (SAID + "A:<think>", "]A:<think>"),
+        (SAID + "{% if add_generation_prompt %}<|a|>{% else %}<|end|>{% endif %}", "]<|a|>"),
+        ("{% if add_generation_prompt %}B{% endif %}" + SAID + OPENS, "]A:<think>\n"),
+        ("{{ messages | length }}", ""),
+        ("{{ messages | tojson }}" + OPENS, "A:<think>\n"),
+        ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", ""),
+    ],
+)
+@pytest.mark.parametrize("said", ["q", "", "<think>", "A:<think>", "[q]A:</think><think>\n", "think", "]"])
+def test_the_opening_is_the_templates_whatever_was_said(source: str, opening: str, said: str) -> None:
+    text, found = chat_template(source).prompt(say(said))
+    assert text == chat_template(source).render(say(said))
+    assert found == opening
+    assert text.endswith(found)
+
+
+def test_a_template_that_refuses_a_marked_text_has_no_known_opening() -> None:
+    picky = "{% if messages[0].content != 'q' %}{{ raise_exception('only q') }}{% endif %}q:"
+    assert chat_template(picky).prompt(say("q")) == ("q:", "")
+
+
+@pytest.mark.parametrize(
+    "opens", [OPENS, "A:<think>\n", "{% if add_generation_prompt %}A:<think>\n{% else %}.{% endif %}"]
+)
+def test_an_answer_goes_on_after_the_opening(opens: str) -> None:
+    template = chat_template(SAID + opens)
+    asked = [{"role": "user", "content": "<think>"}, {"role": "assistant", "content": "It <is"}]
+    text, opening = template.prompt(request_of({"messages": asked}))
+    assert text == "[<think>]A:<think></think>It <is" == template.render(request_of({"messages": asked}))
+    assert opening.removeprefix("]") == "A:<think></think>It <is"
+
+
+def test_a_template_is_run_as_often_as_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, really = [0], templates._run
+
+    def counted(template: Any, known: Any) -> str:
+        runs[0] += 1
+        return really(template, known)
+
+    monkeypatch.setattr(templates, "_run", counted)
+    template = chat_template(None)
+    template.takes()
+    probing = runs[0]
+    template.render(say("q"))
+    assert runs[0] == probing + 1
+    template.prompt(say("q"))
+    assert runs[0] == probing + 1 + 2
+
+
+def test_calls_and_results_are_told_where_the_template_has_no_words_for_them() -> None:
+    alternating = (
+        "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    )
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"n": 1.50}'}}
+    told = chat_template(alternating).render(
+        request_of(
+            {
+                "messages": [
+                    {"role": "user", "content": "q"},
+                    {"role": "assistant", "content": None, "tool_calls": [call]},
+                    {"role": "tool", "tool_call_id": "c1", "content": "42"},
+                ]
+            }
+        )
+    )
+    asked = '<user>q<assistant>```json\n{"name": "f", "arguments": {"n": 1.50}}\n```'
+    assert told == asked + "<user>The tool f returned:\n42"
 
 
 def test_one_template_serves_many_requests() -> None:
@@ -199,6 +264,13 @@ REACH = {
     "extends": "{% extends 'base' %}",
     "changing_the_messages": "{{ messages.clear() }}",
     "code": "{{ strftime_now.__code__.co_consts }}",
+    "group_by": "{{ [raise_exception] | groupby('__globals__') | map(attribute=0) | first }}",
+    "sum_of_attributes": "{{ [raise_exception] | sum(attribute='__globals__') }}",
+    "sort_by_attribute": "{{ [raise_exception, strftime_now] | sort(attribute='__code__.co_consts') | list }}",
+    "select_by_attribute": "{{ [raise_exception] | selectattr('__globals__.json') | list }}",
+    "macro_function": "{% macro m() %}{% endmacro %}{{ m._func.__globals__ }}",
+    "format_by_a_name": "{% set f = '{a.__globals__}'.format_map %}{{ f({'a': raise_exception}) }}",
+    "json_class": "{{ 1 | tojson(cls=namespace) }}",
     "generator_frame": "{{ ([1]|map('abs')).gi_frame.f_back.f_globals }}",
 }
 BOMBS = {
@@ -248,6 +320,19 @@ BOMBS = {
         "{{ n() }}{% endcall %}{% endmacro %}{{ n() }}"
     ),
     "sort_of_products": "{% for a in range(99999) %}{{ range(99999) | sort(reverse=true) | length }}{% endfor %}",
+    "round": "{{ 1 | round(10**9, 'ceil') }}",
+    "float_digits": "{{ '%.2000000000f' % 1.0 }}",
+    "expand_tabs": "{{ ('\\t' * 1000).expandtabs(10**6) }}",
+    "wrap": "{{ ('a b' * 99999) | wordwrap(1) | length }}",
+    "between_letters": "{{ ('a' * 99999).replace('', 'b' * 99999) }}",
+    "translate": "{{ 'abc'.translate({97: 'x' * 10**9}) }}",
+    "digits": "{{ ('f' * 10**7) | int(base=16) }}",
+    "shared_lists": "{% set a = [[[[[1] * 99] * 99] * 99] * 99] * 99 %}{{ a }}",
+    "shared_lists_json": "{{ [[[[[1] * 99] * 99] * 99] * 99] | tojson(indent=1000) }}",
+    "lists_of_each_other": "{% set a = [] %}{% set b = [] %}{{ a.append(b) or b.append(a) or a == b }}",
+    "inserting": "{% set a = [] %}{% for i in range(99999) %}{{ a.insert(0, i) }}{% endfor %}",
+    "many_lists": "{% set a = [] %}{% for i in range(99999) %}{{ a.append(range(99999) | list) }}{% endfor %}",
+    "turns_of_a_loop": "{% for i in range(99999) %}{{ loop.cycle(*range(99999)) }}{% endfor %}",
     "slow_only_when_probed": (
         "{% if not tools %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{% endif %}"
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshnode.domain import ImagePart, Message, ReasoningPart, RefusalPart, Role, TextPart, Tool, ToolCall
-from meshnode.engine.turns import Takes, begun, ending, joined, text_of, tool_list, turns, with_tools
+from meshnode.engine.turns import Takes, begun, joined, marked, text_of, tool_list, turns
 from meshnode.errors import InvalidField
 
 
@@ -94,24 +94,7 @@ def test_text_to_continue_keeps_its_paragraphs() -> None:
     assert joined(["", "a"]) == "a"
 
 
-# --- tools in our words, answers to go on with --------------------------------------------------
-
-TOOL = Tool(name="f", description="d", parameters='{"type": "object"}')
-
-
-def test_tools_are_told_before_what_the_system_message_says() -> None:
-    alone = with_tools([say("user", "q")], [TOOL], parallel=True)
-    assert [message.role for message in alone] == [Role.SYSTEM, Role.USER]
-    joint, _ = with_tools([say("developer", "Be brief."), say("user", "q")], [TOOL], parallel=False)
-    assert joint.role == Role.DEVELOPER
-    assert text_of(joint).endswith("\n\nBe brief.")
-    assert '"name": "f"' in text_of(joint)
-    assert [message.role for message in with_tools([], [TOOL], parallel=True)] == [Role.SYSTEM]
-
-
-def test_a_call_is_fenced_json_where_the_template_shows_none() -> None:
-    (turn,) = turns([CALL], Takes(tool_calls=False))
-    assert turn == {"role": "assistant", "content": '```json\n{"name": "f", "arguments": {"a": [1]}}\n```'}
+# --- thoughts, answers to go on with ------------------------------------------------------------
 
 
 def test_thoughts_in_the_forms_of_families() -> None:
@@ -123,12 +106,12 @@ def test_thoughts_in_the_forms_of_families() -> None:
     assert turns([say("user", " a\n")], Takes(trimmed=True))[0]["content"] == "a"
 
 
-@pytest.mark.parametrize(
-    ("rest", "whole", "end"),
-    [("ab", "abc", "c"), ("", "x", "x"), ("ab", "ab", ""), ("abx", "aby", "y"), ("abc", "ab", "")],
-)
-def test_the_ending_is_what_is_not_shared(rest: str, whole: str, end: str) -> None:
-    assert ending(rest, whole) == end
+def test_marks_stand_after_each_text_and_after_the_last_turn() -> None:
+    spoken = turns([say("user", "a"), say("assistant"), say("user", "b", "c"), say("user", "")], Takes(parts=True))
+    contents = [turn["content"] for turn in marked(spoken, "!")]
+    assert contents == ["a!", "", [{"type": "text", "text": "b"}, {"type": "text", "text": "c!"}], "!"]
+    assert marked(spoken, "") == spoken
+    assert marked([], "!") == []
 
 
 def test_an_answer_goes_on_after_its_thought() -> None:
