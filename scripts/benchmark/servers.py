@@ -55,10 +55,10 @@ class Running:
 
     def memory(self) -> Memory:
         """What the server and its children hold now."""
-        pids = list(_tree(self.pid))
-        shares = [_proportional(pid) for pid in pids]
+        held = list(tree(self.pid))
+        shares = [_proportional(pid) for pid, _ in held]
         known = [share for share in shares if share is not None]
-        return Memory(sum(map(_resident, pids)), sum(known) if len(known) == len(shares) else None)
+        return Memory(sum(resident for _, resident in held), sum(known) if len(known) == len(shares) else None)
 
 
 class ServerError(Exception):
@@ -144,12 +144,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _tree(pid: int) -> Iterator[int]:
-    """A process and all its descendants (Linux)."""
-    yield pid
+def tree(pid: int) -> Iterator[tuple[int, int]]:
+    """A process and all its descendants (Linux), each with its resident bytes; the process itself comes first."""
+    yield pid, _resident(pid)
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
-            yield from _tree(int(child))
+            yield from tree(int(child))
 
 
 def _resident(pid: int) -> int:

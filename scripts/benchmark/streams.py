@@ -29,6 +29,14 @@ class Figures(NamedTuple):
     first_token_s: float
 
 
+class Chosen(NamedTuple):
+    """A token of an answer: its text, its log-probability, and those of the likeliest tokens there, by their texts."""
+
+    token: str
+    logprob: float
+    top: Mapping[str, float]
+
+
 @dataclass
 class Answer:
     """One stream as it was read. Times are trio's, in seconds; ``arrivals`` has one for each piece of text."""
@@ -41,6 +49,10 @@ class Answer:
     tokens: int = 0
     choices: dict[int, str] = field(default_factory=dict)
     finishes: dict[int, str] = field(default_factory=dict)
+    arguments: dict[int, str] = field(default_factory=dict)
+    """Of each choice's tool calls, one after the other."""
+    chosen: list[Chosen] = field(default_factory=list)
+    """The tokens of the first choice, where logprobs were asked for."""
 
     @property
     def first_token_s(self) -> float:
@@ -172,12 +184,22 @@ def take(answer: Answer, event: Mapping[str, Any], now: float) -> None:
         if piece := choice["delta"].get("content"):
             answer.arrivals.append(now)
             answer.choices[index] = answer.choices.get(index, "") + piece
+        for call in choice["delta"].get("tool_calls") or ():
+            more = call.get("function", {}).get("arguments") or ""
+            answer.arguments[index] = answer.arguments.get(index, "") + more
+        if index == 0:
+            answer.chosen += map(_chosen, (choice.get("logprobs") or {}).get("content") or ())
         if choice.get("finish_reason"):
             answer.finishes[index] = choice["finish_reason"]
     answer.text, answer.finish = answer.choices.get(0, ""), answer.finishes.get(0, "")
     usage = event.get("usage") or {}
     answer.tokens = usage.get("completion_tokens", answer.tokens)
     answer.prompt_tokens = usage.get("prompt_tokens", answer.prompt_tokens)
+
+
+def _chosen(one: Mapping[str, Any]) -> Chosen:
+    top = {other["token"]: other["logprob"] for other in one.get("top_logprobs", ())}
+    return Chosen(one["token"], one["logprob"], top)
 
 
 def refused(status: int, content: bytes) -> LoadError:
