@@ -73,15 +73,30 @@ def reasons() -> dict[str, dict[str, str]]:
     return found
 
 
+def revealed(source: str, entry: Mapping[str, Any], day: datetime) -> str:
+    """What a template has words for, and how an answer begins, as one line."""
+    template = ChatTemplate(source, bos=entry["bos"], eos=entry["eos"], now=lambda: day)
+    takes, opening = template.takes(), template.prompt(request_of(CASES["user"])).opening
+    has = {
+        "tools": takes.tools,
+        "calls": takes.tool_calls,
+        "several calls": takes.parallel_calls,
+        "results": takes.results,
+        "thoughts": takes.thinking,
+    }
+    return f"{', '.join(word for word, there in has.items() if there) or 'text only'}; begins {opening!r}"
+
+
 def table() -> list[str]:
-    """Template by template: how many cases are equal, and why the others are not."""
+    """Template by template: how many cases are equal, what it has words for, and why the other cases are not."""
     recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
     day, known, lines, equal, total = datetime.fromisoformat(recorded["day"]), reasons(), [], 0, 0
     for name, entry in recorded["templates"].items():
         source = (templates_folder() / name).read_text(encoding="utf-8")
         unlike = different(ours(source, entry, day), entry)
         total, equal = total + len(entry["cases"]), equal + len(entry["cases"]) - len(unlike)
-        lines.append(f"{name:55} {len(entry['cases']) - len(unlike):3} equal {len(unlike):3} different")
+        counted = f"{len(entry['cases']) - len(unlike):3} equal {len(unlike):3} different"
+        lines.append(f"{name:55} {counted}   {revealed(source, entry, day)}")
         because: dict[str, list[str]] = {}
         for case in unlike:
             because.setdefault(known.get(name, {}).get(case, "NO REASON IS LISTED"), []).append(case)
