@@ -160,7 +160,7 @@ class _Reader:
             return size
         if self._peek() == "?":
             self.at += 1
-        if self._peek() and self._peek() in "*+?" or _COUNTS.match(self._text, self.at):
+        if (self._peek() and self._peek() in "*+?") or _COUNTS.match(self._text, self.at):
             raise wrong(self._where, f"{self._peek()} at character {self.at} repeats a repetition")
         return size
 

@@ -1,4 +1,4 @@
-"""Checks of the values that keywords of JSON Schema may have: each returns the value in one form, or refuses it. Pure."""
+"""Checks of the values that keywords of JSON Schema may have: each returns one form of it, or refuses it. Pure."""
 
 from __future__ import annotations
 
