@@ -54,6 +54,15 @@ def refusal(constrainer: Constrainer, asked: Constraint) -> str:
     return caught.value.message
 
 
+def complaint(constrainer: Constrainer, asked: Constraint) -> str:
+    """The message with which a constraint is refused; empty where it is held."""
+    try:
+        constrainer.compile(asked)
+    except RequestError as error:
+        return error.message
+    return ""
+
+
 def leads(matcher: Matcher, text: str | bytes) -> bool:
     """Whether the text can be written byte by byte, from where the matcher stands; it stays there."""
     there = matcher.fork()

@@ -78,6 +78,4 @@ def type_of(value: Any) -> str:
         return "boolean"
     if isinstance(value, str):
         return "string"
-    if isinstance(value, list):
-        return "array"
-    return "object" if isinstance(value, dict) else "number"
+    return "array" if isinstance(value, list) else "object" if isinstance(value, dict) else "number"

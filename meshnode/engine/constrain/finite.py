@@ -1,8 +1,8 @@
 """Whether a recursive schema has a finite value. Pure.
 
-A schema may demand itself: ``{"$ref": "#"}``, or a list node whose ``next`` is required. No text that fits ever ends; a
-grammar of it would lead the model on for ever. Found as unproductive symbols of a grammar are (Hopcroft and Ullman
-1979, section 4.4): what has a finite value is marked, and again, until nothing new is marked.
+A schema may demand itself: ``{"$ref": "#"}``, or a list node whose ``next`` is required. No text ever ends that fits; a
+grammar of it would lead a model on for ever. Found as unproductive symbols of a grammar are (Hopcroft and Ullman 1979,
+section 4.4): what has a finite value is marked, and again, until nothing new is marked.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any
 
 from meshnode.engine.constrain import formats, values
 from meshnode.engine.constrain.disjoint import Schema, disjoint
-from meshnode.engine.constrain.document import below, find, load
+from meshnode.engine.constrain.document import EXACT, below, find, load
 from meshnode.engine.constrain.finite import endless
 from meshnode.engine.constrain.objects import object_keywords
 from meshnode.engine.constrain.patterns import rewrite
@@ -27,12 +27,40 @@ MAX_OPTIONS = 500
 MAX_EXCLUSIVE = 100
 """Of ``oneOf``, whose options are compared each with each."""
 
-ANNOTATIONS = frozenset({
-    "$anchor", "$comment", "$defs", "$dynamicAnchor", "$id", "$schema", "contentEncoding", "contentMediaType",
-    "contentSchema", "default", "definitions", "deprecated", "description", "discriminator", "else",
-    "enumDescriptions", "enumNames", "example", "examples", "externalDocs", "id", "markdownDescription",
-    "maxContains", "minContains", "nullable", "readOnly", "then", "title", "writeOnly", "xml",
-})  # fmt: skip
+ANNOTATIONS = frozenset(
+    [
+        "$anchor",
+        "$comment",
+        "$defs",
+        "$dynamicAnchor",
+        "$id",
+        "$schema",
+        "contentEncoding",
+        "contentMediaType",
+        "contentSchema",
+        "default",
+        "definitions",
+        "deprecated",
+        "description",
+        "discriminator",
+        "else",
+        "enumDescriptions",
+        "enumNames",
+        "example",
+        "examples",
+        "externalDocs",
+        "id",
+        "markdownDescription",
+        "maxContains",
+        "minContains",
+        "nullable",
+        "readOnly",
+        "then",
+        "title",
+        "writeOnly",
+        "xml",
+    ]
+)
 """Keywords without effect on what is valid, some of them only beside others that are refused."""
 
 REFUSED = {
@@ -51,8 +79,14 @@ REFUSED = {
 
 _ARRAYS = ("items", "prefixItems", "additionalItems", "unevaluatedItems", "uniqueItems", "minItems", "maxItems")
 _OBJECTS = (
-    *("properties", "patternProperties", "additionalProperties", "unevaluatedProperties"),
-    *("propertyNames", "required", "minProperties", "maxProperties"),
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+    "unevaluatedProperties",
+    "propertyNames",
+    "required",
+    "minProperties",
+    "maxProperties",
 )
 
 
@@ -146,8 +180,10 @@ class _Walk:
     # --- keywords of every type ------------------------------------------------------------------
 
     def types(self, node: dict[str, Any], place: str, out: dict[str, Any], more: list[Schema]) -> None:
-        """``type``."""
+        """``type``. Whole numbers stay where every reader of JSON keeps them exact (RFC 8259, section 6)."""
         out["type"] = values.types(node["type"], self.where("type", place))
+        if "integer" in out["type"] and "number" not in out["type"] and not {"enum", "const"} & node.keys():
+            out.update(minimum=1 - EXACT, maximum=EXACT - 1)
 
     def listed(self, node: dict[str, Any], place: str, out: dict[str, Any], more: list[Schema]) -> None:
         """``enum`` and ``const``: one list of values."""

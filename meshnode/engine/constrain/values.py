@@ -1,7 +1,4 @@
-"""Checks of the values that keywords of JSON Schema may have. Pure.
-
-Each returns the value in one form, or refuses it by name and place.
-"""
+"""Checks of the values that keywords of JSON Schema may have: each returns one form of it, or refuses it. Pure."""
 
 from __future__ import annotations
 

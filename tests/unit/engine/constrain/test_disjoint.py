@@ -44,5 +44,6 @@ def test_only_what_surely_excludes_is_said_to(left: Any, right: Any, excluded: b
 
 
 def test_types_have_their_names() -> None:
-    named = [type_of(value) for value in (None, True, 1, 1.5, "", [], {})]
+    examples: list[Any] = [None, True, 1, 1.5, "", [], {}]
+    named = [type_of(value) for value in examples]
     assert named == ["null", "boolean", "number", "number", "string", "array", "object"]

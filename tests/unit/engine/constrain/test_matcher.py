@@ -11,7 +11,7 @@ import pytest
 from meshnode.domain import ConstraintKind
 from meshnode.engine.constrain.matcher import MAX_CHOICES, Constrainer, Matcher, Vocabulary
 from meshnode.errors import InvalidField, RequestError
-from tests.kit.constraints import BYTES, EOS, EOT, MARK, constraint, fits, leads, refusal, schema, written
+from tests.kit.constraints import BYTES, EOS, EOT, MARK, complaint, constraint, fits, leads, refusal, schema, written
 
 CONSTRAINER = Constrainer(BYTES)
 CHOICE, REGEX, OBJECT = ConstraintKind.CHOICE, ConstraintKind.REGEX, ConstraintKind.JSON_OBJECT
@@ -33,11 +33,10 @@ def test_a_mask_has_every_way_to_go_on() -> None:
 def test_every_end_token_is_allowed_where_the_text_may_end_and_nowhere_else() -> None:
     matcher = CONSTRAINER.compile(constraint(CHOICE, ["a", "ab"]))
     assert not {EOS, EOT} & set(allowed(matcher))
-    assert not matcher.may_end
+    assert (matcher.may_end, matcher.ended) == (False, False)
     matcher.accept(ord("a"))
     assert allowed(matcher) == [ord("b"), EOS, EOT]
-    assert matcher.may_end
-    assert not matcher.ended
+    assert (matcher.may_end, matcher.ended) == (True, False)
     for end in (EOS, EOT):
         there = matcher.fork()
         there.accept(end)
@@ -183,14 +182,22 @@ BOMBS = [
 ]
 
 
+def failure(matcher: Matcher) -> str:
+    """The message with which a matcher gave up while a text was written; empty where it did not."""
+    try:
+        written(matcher, 1, most=100)
+    except RequestError as error:
+        return error.message
+    return ""
+
+
 @pytest.mark.parametrize("number", range(len(BOMBS)))
 def test_a_bomb_is_held_or_refused_soon_and_fails_alone(number: int) -> None:
     began = time.process_time()
-    try:
-        matcher = CONSTRAINER.compile(BOMBS[number])
-        written(matcher, 1, most=100)
-    except RequestError as error:
-        assert "too complex" in error.message
+    said = complaint(CONSTRAINER, BOMBS[number])
+    if not said:
+        said = failure(CONSTRAINER.compile(BOMBS[number]))
+    assert not said or "too complex" in said
     assert time.process_time() - began < 5, "a second is the aim; a busy machine gets five"
     assert fits(CONSTRAINER.compile(constraint(CHOICE, ["fine"])), "fine")
 

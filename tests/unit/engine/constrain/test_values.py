@@ -57,14 +57,15 @@ def test_what_is_right_is_taken(take: Callable[[Any, str], Any], given: Any, tak
     ],
 )
 def test_what_is_not_is_refused_with_its_place(take: Callable[[Any, str], Any], given: Any) -> None:
-    with pytest.raises(RequestError, match="^here"):
+    with pytest.raises(RequestError, match=r"^here"):
         take(given, "here")
 
 
 def test_lists_of_schemas_are_bounded() -> None:
     assert values.subschemas([True], "x", 1) == [True]
-    for given in ([], {}, [True, True]):
-        with pytest.raises(RequestError, match="^here"):
+    bad: list[Any] = [[], {}, [True, True]]
+    for given in bad:
+        with pytest.raises(RequestError, match=r"^here"):
             values.subschemas(given, "here", 1)
 
 
@@ -72,5 +73,5 @@ def test_an_enum_keeps_what_the_type_allows() -> None:
     assert values.fitting([1, 1.5, "a", 1], ["integer"], "x") == [1]
     assert values.fitting([None, True, 1], None, "x") == [None, True, 1]
     for given in ([], "a", ["a"], list(range(values.MAX_LISTED + 1))):
-        with pytest.raises(RequestError, match="^here"):
+        with pytest.raises(RequestError, match=r"^here"):
             values.fitting(given, ["null"], "here")
