@@ -4,19 +4,18 @@ The library (an Earley parser over a lexer of regular-expression derivatives, wi
 was measured beside llama.cpp's grammars, which keep no limits, know fewer keywords and hold some loosely, and kept.
 Schemas reach it in canonical form only (:mod:`schema`), grammars in GBNF rewritten (:mod:`gbnf`).
 
+Numbers in JSON end: after twenty digits in a row another must not follow (:mod:`digits`).
 White space in JSON is what models write by habit: at each place where it may stand, one space, or a line break with up
-to 32 spaces or 8 tabs. So a model is neither forced into an unfamiliar form nor can it idle in white space for ever;
-nor in digits (:mod:`digits`). Escapes in strings are the short ones: with ``\\u0061`` a model could write a property's
-name twice, in disguise.
+to 32 spaces or 8 tabs. So a model is neither forced into an unfamiliar form nor free to idle in white space for ever.
+Escapes in strings are the short ones: with ``\\u0061`` a model could write a property's name a second time in disguise.
 
 Grammar text for :meth:`Constrainer.compile_grammar` is the library's variant of Lark:
 
 - ``start: a | b`` and further rules, one a line; small letters name rules, CAPITALS name regular expressions, which may
   not recurse. Comments begin with ``//``.
-- ``"text"`` is literal text (escapes as in JSON), ``/regex/`` a regular expression (with ``\\/`` for a slash);
-  ``( ) | ? * + {m,n}`` mean what they always do.
+- ``"text"`` is literal text (escapes as in JSON), ``/regex/`` a regular expression, ``( ) | ? * + {m,n}`` as usual.
 - Lexemes are greedy: ``/[a-z]*/ "b"`` never matches, as the first part takes every b. For text up to a mark write
-  ``body[lazy]: /(.|\\n)*<\\/mark>/``.
+  ``body[lazy]: /(.|\\n)*</mark>/``, or ``body[suffix="</mark>"]: /(.|\\n)*/``.
 - ``<[17]>`` is token 17, ``<[17,20-30]>`` one of several: so are control tokens written, whose text no literal matches.
   Tokens that are no control tokens (Qwen's ``<tool_call>``) are matched by their text, as a token or letter by letter.
 - :meth:`Constrainer.json_rule` gives ``%json {…}`` for a schema, which stands where a rule's name may stand.
@@ -36,7 +35,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
@@ -47,21 +47,21 @@ from meshnode.engine.constrain.digits import Digits
 from meshnode.engine.constrain.document import load
 from meshnode.engine.constrain.gbnf import to_lark
 from meshnode.engine.constrain.patterns import escaped, rewrite
-from meshnode.engine.constrain.refuse import SIMPLER, too_complex, wrong
+from meshnode.engine.constrain.refuse import SIMPLER, not_held, too_complex, wrong
 from meshnode.engine.constrain.schema import canonical
-from meshnode.errors import InvalidField, RequestError
+from meshnode.errors import RequestError
+
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
 
 MAX_CHOICES = 10_000
 """Texts to choose from."""
-_OPTIONS = {
+_OPTIONS: JsonCompileOptions = {
     "whitespace_pattern": r"[ ]|\r?\n([ ]{0,32}|\t{0,8})",
     "json_allowed_escapes": 'nrbtf\\"',
 }
-_OBJECT = '{"type": "object"}'
-_FREE = '%llguidance {"no_forcing": true}'
-"""Where only one text can follow, the model still chooses in which tokens to write it: it knows its usual ones best."""
 _LIMITS = LLParserLimits(
-    max_items_in_row=10_000,
+    max_items_in_row=5_000,
     initial_lexer_fuel=1_000_000,
     step_lexer_fuel=500_000,
     step_max_items=50_000,
@@ -76,8 +76,8 @@ _LIMITS = LLParserLimits(
 class Vocabulary(NamedTuple):
     """What is known of a model's tokens. ``ends``: every token that ends generation; ``eos`` the first of them.
 
-    ``piece(token, special)`` gives a token's bytes, of control tokens only when ``special``; ``tokenize``, where given,
-    the model's own tokens of some text, so that forced text comes out as the model would write it.
+    ``piece(token, special)`` gives a token's bytes, of control tokens only when ``special``; ``tokenize`` the tokens
+    of some text, so that text that must come is written as the model would write it.
     """
 
     n_vocab: int
@@ -85,7 +85,7 @@ class Vocabulary(NamedTuple):
     ends: Collection[int]
     eos: int
     is_control: Callable[[int], bool]
-    tokenize: Callable[[bytes], Sequence[int]] | None = None
+    tokenize: Callable[[str], Sequence[int]]
 
 
 class Numbers(NamedTuple):
@@ -104,11 +104,13 @@ class Matcher:
         self._what = what
         self._numbers = numbers
         self._bits = np.zeros(-(-vocabulary.n_vocab // 32), dtype=np.uint32)
+        self._done = False
 
     def mask(self) -> NDArray[np.bool_]:
         """Which tokens may come next, shape ``(n_vocab,)``; valid until the next call.
 
-        Where the text may end, every end token may. Raises InvalidField where the matcher ran into a limit.
+        Where the text may end, every end token may. Raises InvalidField where the matcher ran into a limit, or where
+        the model has no token that goes on from here.
         """
         self._inner.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         self._check()
@@ -120,8 +122,11 @@ class Matcher:
 
     def accept(self, token: int) -> None:
         """The token was chosen. Raises InvalidField where the mask did not have it, or a limit was met."""
-        if not self._inner.consume_token(token):
-            self._check()
+        if token in self._vocabulary.ends and self._inner.is_accepting():
+            self._done = True
+        elif not self._inner.consume_token(token):
+            if "satisfy the grammar" not in self._inner.get_error():
+                self._check()
             raise wrong(self._what, f"token {token} does not continue the text")
         if self._numbers:
             self._numbers.seen.feed(self._vocabulary.piece(token, False))
@@ -129,41 +134,38 @@ class Matcher:
     def fork(self) -> Matcher:
         """Another text that has come as far, for a further choice."""
         numbers = self._numbers and Numbers(self._numbers.seen.copy(), self._numbers.others)
-        return Matcher(self._inner.deep_copy(), self._vocabulary, self._what, numbers)
+        other = Matcher(self._inner.deep_copy(), self._vocabulary, self._what, numbers)
+        other._done = self._done
+        return other
 
     @property
     def may_end(self) -> bool:
         """Whether the text so far is complete, perhaps not for the last time."""
-        return self._inner.is_accepting()
+        return self._done or self._inner.is_accepting()
 
     @property
     def ended(self) -> bool:
-        """Whether nothing may follow but an end token, or one did: the answer is complete."""
-        return self._inner.is_stopped() and not self._inner.is_error()
+        """Whether nothing may follow but an end token: the answer is complete."""
+        return self._done or (self._inner.is_stopped() and not self._inner.is_error())
 
     def forced(self) -> tuple[int, ...]:
-        """Tokens that must come next whatever the model thinks, as it would write them; perhaps none.
-
-        The last token of the forced text is left out: the model may want to join it with what follows.
-        """
-        if self._vocabulary.tokenize is None or self.ended:
-            return ()
-        text = self._inner.compute_ff_bytes()
-        tokens = list(self._vocabulary.tokenize(text))[:-1] if text and b"\xff" not in text else []
-        return tuple(tokens[: self._inner.validate_tokens(tokens)])
+        """Tokens that must come next whatever the model thinks; none where that is not known."""
+        return () if self.ended else tuple(self._inner.compute_ff_tokens())
 
     def _check(self) -> None:
         if self._inner.is_error():
-            raise _failed(self._inner, self._what)
+            reason = _first_line(self._inner.get_error())
+            if "NoExtension" in reason:
+                raise wrong(self._what, "no text that this model can write goes on from here")
+            raise too_complex(self._what, reason)
 
 
 class Constrainer:
-    """Constraints for one loaded model. The trie of its vocabulary is built when first needed: 0.1 s at 49 k tokens."""
+    """Constraints for one loaded model. The vocabulary's trie is built when first needed."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._built: LLTokenizer | None = None
-        self._others: NDArray[np.bool_] | None = None
 
     def compile(self, constraint: Constraint, *, param: str = "response_format") -> Matcher:
         """The matcher of a constraint. ``param`` names the request's field at fault in errors.
@@ -178,12 +180,9 @@ class Constrainer:
             error.param = param
             raise
 
-    def compile_grammar(self, source: str, *, json_text: bool = False) -> Matcher:
-        """The matcher of a grammar in the library's own text; see the top of this module. Raises InvalidField.
-
-        ``json_text``: double quotes mean strings and digits outside them numbers, which must end (:mod:`digits`).
-        """
-        return self._matcher(source, "grammar", json_text=json_text)
+    def compile_grammar(self, source: str) -> Matcher:
+        """The matcher of a grammar in the library's own text; see the top of this module. Raises InvalidField."""
+        return self._matcher(LLMatcher.grammar_from_lark(source), "grammar")
 
     def json_rule(self, schema: str, *, strict: bool = False, what: str = "json_schema") -> str:
         """A schema as ``%json {…}``, to stand in a grammar where a rule's name may stand. Raises as :meth:`compile`."""
@@ -192,27 +191,29 @@ class Constrainer:
     def _grammar(self, constraint: Constraint) -> str:
         kind, source = constraint.kind, constraint.source
         if kind is ConstraintKind.JSON_OBJECT:
-            return f"start: {self.json_rule(_OBJECT, what=kind.value)}"
-        if kind is ConstraintKind.JSON_SCHEMA:
-            return f"start: {self.json_rule(source, strict=constraint.strict, what=kind.value)}"
+            source = '{"type": "object"}'
+        if kind in (ConstraintKind.JSON_OBJECT, ConstraintKind.JSON_SCHEMA):
+            schema = canonical(source, kind.value, strict=constraint.strict)
+            return LLMatcher.grammar_from_json_schema(schema, overrides=_OPTIONS)
         if kind is ConstraintKind.REGEX:
-            return f"start: /{rewrite(source, kind.value, whole=True)}/"
+            return LLMatcher.grammar_from_regex(rewrite(source, "regex", whole=True))
         if kind is ConstraintKind.CHOICE:
-            return f"start: /{_choices(source)}/"
-        return to_lark(source, kind.value)
+            return LLMatcher.grammar_from_regex(_choices(source))
+        return LLMatcher.grammar_from_lark(to_lark(source, "grammar"))
 
-    def _matcher(self, grammar: str, what: str, *, json_text: bool) -> Matcher:
-        text = LLMatcher.grammar_from_lark(f"{_FREE}\n{grammar}")
-        inner = LLMatcher(self._tokenizer(), text, log_level=0, limits=_LIMITS)
-        found = Matcher(inner, self._vocabulary, what, Numbers(Digits(), self._no_digits()) if json_text else None)
-        found.mask()  # what no text fits, or is too much at once, is refused before it is queued
-        return found
+    def _matcher(self, grammar: str, what: str, *, json_text: bool = False) -> Matcher:
+        inner = LLMatcher(self._tokenizer(), grammar, log_level=0, limits=_LIMITS)
+        if inner.is_error():
+            raise _refused(_first_line(inner.get_error()), what)
+        matcher = Matcher(inner, self._vocabulary, what, Numbers(Digits(), self._no_digits) if json_text else None)
+        matcher.mask()
+        return matcher
 
+    @cached_property
     def _no_digits(self) -> NDArray[np.bool_]:
-        if self._others is None:
-            pieces = (self._vocabulary.piece(token, False) for token in range(self._vocabulary.n_vocab))
-            self._others = np.array([not piece[:1].isdigit() for piece in pieces], dtype=np.bool_)
-        return self._others
+        """Which tokens do not begin with a digit."""
+        pieces = (self._vocabulary.piece(token, False) for token in range(self._vocabulary.n_vocab))
+        return np.array([not piece[:1].isdigit() for piece in pieces], dtype=np.bool_)
 
     def _tokenizer(self) -> LLTokenizer:
         if self._built is None:
@@ -223,7 +224,12 @@ class Constrainer:
 
 
 class _Tokens:
-    """The vocabulary as the library's wrapper reads it. A control token is marked, so that no text matches it."""
+    """The vocabulary as the library's wrapper reads it. A control token is marked, so that no text matches it.
+
+    Text that must come is asked for as tokens, and the mask then has nothing but the first of them: they must be the
+    text, byte for byte. Some tokenizers put a space before whatever they are given. Where that, or anything else, comes
+    of a text, the longest tokens that fit are taken instead.
+    """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.eos_token_id = vocabulary.eos
@@ -234,7 +240,29 @@ class _Tokens:
         self.tokens = [vocabulary.piece(token, token in special) for token in range(vocabulary.n_vocab)]
 
     def __call__(self, text: bytes) -> list[int]:
-        return list(self._tokenize(text)) if self._tokenize else []
+        tokens = list(self._tokenize(text.decode()))
+        return tokens if b"".join(self.tokens[token] for token in tokens) == text else self._longest(text)
+
+    def _longest(self, text: bytes) -> list[int]:
+        found: list[int] = []
+        at = 0
+        while at < len(text):
+            ends = range(min(len(text), at + self._most), at, -1)
+            end = next((end for end in ends if text[at:end] in self._by_text), None)
+            if end is None:
+                break
+            found.append(self._by_text[text[at:end]])
+            at = end
+        return found
+
+    @cached_property
+    def _by_text(self) -> dict[bytes, int]:
+        special = set(self.special_token_ids)
+        return {piece: token for token, piece in enumerate(self.tokens) if piece and token not in special}
+
+    @cached_property
+    def _most(self) -> int:
+        return max(map(len, self._by_text), default=0)
 
 
 def _choices(source: str) -> str:
@@ -247,16 +275,12 @@ def _choices(source: str) -> str:
     return "|".join(map(escaped, dict.fromkeys(listed)))
 
 
-_UNSATISFIABLE = ("NoExtension", "Unsatisfiable schema", "All options in anyOf", "required property")
-_BOUNDS = ("fuel", "too large", "too many", "too complex", "max is", "limit", "Unable to determine", "exceeded")
+def _first_line(error: str) -> str:
+    return error.strip().partition("\n")[0][:300].rstrip(".") or "the text cannot go on"
 
 
-def _failed(inner: LLMatcher, what: str) -> InvalidField:
-    """The library's reason in the house's words; its first line says what, the others show its state."""
-    reason = inner.get_error().strip().partition("\n")[0]
-    reason = re.sub(r"^at \d+\(\d+\): |failed to compile JSON schema: |Parser Error: ", "", reason)[:300].rstrip(". ")
-    if reason.startswith(_UNSATISFIABLE):
-        return wrong(what, f"no text fits ({reason})")
-    if any(bound in reason for bound in _BOUNDS):
+def _refused(reason: str, what: str) -> RequestError:
+    """The error for what the library would not compile: too much of it, or something it does not hold."""
+    if re.search("fuel|too (?:large|many|complex|big|deep)|limit|max is|Unable to determine", reason):
         return too_complex(what, reason)
-    return wrong(what, f"it cannot be held ({reason})", SIMPLER)
+    return not_held(what, reason, SIMPLER)

@@ -10,57 +10,37 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from meshnode.engine.constrain import formats, values
 from meshnode.engine.constrain.disjoint import Schema, disjoint
-from meshnode.engine.constrain.document import EXACT, below, find, load
+from meshnode.engine.constrain.document import below, find, load
 from meshnode.engine.constrain.finite import endless
+from meshnode.engine.constrain.joint import MAX_PATTERNS, MAX_STEP, digits, joined
 from meshnode.engine.constrain.objects import object_keywords
 from meshnode.engine.constrain.patterns import rewrite
 from meshnode.engine.constrain.refuse import not_held, too_complex, wrong
 
 MAX_NODES = 5_000
 """Schemas in a schema."""
+MAX_LEVELS = 600
+"""Schemas inside schemas, summed over definitions: one can lead into the next, and the library goes down by recursion.
+With a stack of 8 MB it ends near 2000, and with it the process."""
 MAX_OPTIONS = 500
 """Of ``anyOf`` and ``allOf``."""
 MAX_EXCLUSIVE = 100
 """Of ``oneOf``, whose options are compared each with each."""
+MAX_COMPARISONS = 50_000
+"""In one schema, of options of ``oneOf`` and what is inside them: about half a second. Four times as many
+schemas that combine others are looked at, each with all that it may refer to."""
 
-ANNOTATIONS = frozenset(
-    [
-        "$anchor",
-        "$comment",
-        "$defs",
-        "$dynamicAnchor",
-        "$id",
-        "$schema",
-        "contentEncoding",
-        "contentMediaType",
-        "contentSchema",
-        "default",
-        "definitions",
-        "deprecated",
-        "description",
-        "discriminator",
-        "else",
-        "enumDescriptions",
-        "enumNames",
-        "example",
-        "examples",
-        "externalDocs",
-        "id",
-        "markdownDescription",
-        "maxContains",
-        "minContains",
-        "nullable",
-        "readOnly",
-        "then",
-        "title",
-        "writeOnly",
-        "xml",
-    ]
-)
+ANNOTATIONS = frozenset({
+    "$anchor", "$comment", "$defs", "$dynamicAnchor", "$id", "$schema", "contentEncoding", "contentMediaType",
+    "contentSchema", "default", "definitions", "deprecated", "description", "discriminator", "else",
+    "enumDescriptions", "enumNames", "example", "examples", "externalDocs", "id", "markdownDescription",
+    "maxContains", "minContains", "nullable", "readOnly", "then", "title", "writeOnly", "xml",
+})  # fmt: skip
 """Keywords without effect on what is valid, some of them only beside others that are refused."""
 
 REFUSED = {
@@ -79,14 +59,8 @@ REFUSED = {
 
 _ARRAYS = ("items", "prefixItems", "additionalItems", "unevaluatedItems", "uniqueItems", "minItems", "maxItems")
 _OBJECTS = (
-    "properties",
-    "patternProperties",
-    "additionalProperties",
-    "unevaluatedProperties",
-    "propertyNames",
-    "required",
-    "minProperties",
-    "maxProperties",
+    *("properties", "patternProperties", "additionalProperties", "unevaluatedProperties"),
+    *("propertyNames", "required", "minProperties", "maxProperties"),
 )
 
 
@@ -102,6 +76,7 @@ def canonical(source: str, what: str = "json_schema", *, strict: bool = False) -
     while walk.open:
         name, node, place = walk.open.popleft()
         walk.defs[name] = walk.schema(node, place)
+        walk.end_definition()
     walk.check()
     return {"$defs": {name.rpartition("/")[2]: schema for name, schema in walk.defs.items()}, "$ref": top}
 
@@ -114,7 +89,11 @@ class _Walk:
         self._what = what
         self._strict = strict
         self._nodes = 0
+        self._depth = self._deepest = self._levels = 0
         self._names: dict[str, str] = {}
+        self._steps: list[int | float] = []
+        self._patterns = 0
+        self._joint: list[tuple[Schema, str]] = []
         self._exclusive: list[tuple[list[Schema], str]] = []
         self.open: deque[tuple[str, Any, str]] = deque()
         self.defs: dict[str, Schema] = {}
@@ -131,22 +110,54 @@ class _Walk:
         return self._names[place]
 
     def check(self) -> None:
-        """What can be said only once everything is read: see :mod:`finite` and :mod:`disjoint`."""
+        """What can be said only once everything is read: see :mod:`finite`, :mod:`joint` and :mod:`disjoint`."""
         places = {name: place for place, name in self._names.items()}
-        for name in endless(self.defs):
+        for name in endless(self.defs, self._what):
             raise wrong(f"{self._what}: the schema at {places[name]}", "no value that ends fits it")
+        self._check_joint()
+        budget = iter(range(MAX_COMPARISONS))
         for options, where in self._exclusive:
             for index, option in enumerate(options):
                 for number, other in enumerate(options[:index]):
-                    if not disjoint(option, other, self.defs):
+                    if not disjoint(option, other, self.defs, budget):
                         why = f"options {number} and {index} may fit the same value"
                         raise not_held(where, why, "Use anyOf, or give each option a const that tells it apart.")
+
+    def _check_joint(self) -> None:
+        """Raises InvalidField where keywords cost too much together: see :mod:`joint`."""
+        if sum(digits(Fraction(str(step))) for step in self._steps) > 5 * MAX_STEP:
+            raise too_complex(f"{self._what}: multipleOf", f"the digits of all come to more than {5 * MAX_STEP}")
+        if len(self._steps) < 2 and self._patterns <= MAX_PATTERNS:
+            return
+        if len(self._joint) * len(self.defs) > 4 * MAX_COMPARISONS:
+            raise too_complex(self._what, f"{len(self._joint)} combined schemas among {len(self.defs)} references")
+        for schema, place in self._joint:
+            step, patterns = joined(schema, self.defs)
+            if step is not None and digits(step) > MAX_STEP:
+                why = f"together they come to {step}, whose digits are more than {MAX_STEP}"
+                raise too_complex(self.where("multipleOf", place), why)
+            if patterns > MAX_PATTERNS:
+                why = f"{patterns} patterns and formats come together; {MAX_PATTERNS} are the most"
+                raise too_complex(self.where("pattern", place), why)
 
     def schema(self, node: Any, place: str) -> Schema:
         """The canonical schema of the one at ``place``."""
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise too_complex(self._what, f"more than {MAX_NODES} schemas")
+        self._depth += 1
+        self._deepest = max(self._deepest, self._depth)
+        written = self._write(node, place)
+        self._depth -= 1
+        return written
+
+    def end_definition(self) -> None:
+        """Adds the depth of the definition just written to those before. Raises InvalidField beyond the bound."""
+        self._levels, self._deepest = self._levels + self._deepest, 0
+        if self._levels > MAX_LEVELS:
+            raise too_complex(self._what, f"its definitions are more than {MAX_LEVELS} levels deep in all")
+
+    def _write(self, node: Any, place: str) -> Schema:
         if isinstance(node, bool):
             return node
         if not isinstance(node, dict):
@@ -158,6 +169,8 @@ class _Walk:
             if any(keyword in node for keyword in group):
                 take(self, node, place, out, more)
         self._join(out, more)
+        if "allOf" in out or "$ref" in out or "anyOf" in out:
+            self._joint.append((out, place))
         found: Schema = out or True
         return {"anyOf": [found, {"type": "null"}]} if node.get("nullable") is True and out else found
 
@@ -180,10 +193,8 @@ class _Walk:
     # --- keywords of every type ------------------------------------------------------------------
 
     def types(self, node: dict[str, Any], place: str, out: dict[str, Any], more: list[Schema]) -> None:
-        """``type``. Whole numbers stay where every reader of JSON keeps them exact (RFC 8259, section 6)."""
+        """``type``."""
         out["type"] = values.types(node["type"], self.where("type", place))
-        if "integer" in out["type"] and "number" not in out["type"] and not {"enum", "const"} & node.keys():
-            out.update(minimum=1 - EXACT, maximum=EXACT - 1)
 
     def listed(self, node: dict[str, Any], place: str, out: dict[str, Any], more: list[Schema]) -> None:
         """``enum`` and ``const``: one list of values."""
@@ -227,6 +238,7 @@ class _Walk:
                 out[keyword] = values.number(node[keyword], self.where(keyword, place))
         if "multipleOf" in node:
             out["multipleOf"] = values.step(node["multipleOf"], self.where("multipleOf", place))
+            self._steps.append(out["multipleOf"])
 
     def text(self, node: dict[str, Any], place: str, out: dict[str, Any], more: list[Schema]) -> None:
         """Lengths and patterns of strings."""
@@ -234,6 +246,7 @@ class _Walk:
             if keyword in node:
                 out[keyword] = values.count(node[keyword], self.where(keyword, place))
         for pattern in self.patterns(node.get("pattern", ""), self.where("pattern", place)):
+            self._patterns += 1
             more.append({"pattern": pattern}) if "pattern" in out else out.update(pattern=pattern)
 
     def patterns(self, given: Any, where: str) -> list[str]:
@@ -255,6 +268,7 @@ class _Walk:
             least, greatest = formats.RANGES[name]
             more.append({"minimum": least, "maximum": greatest})
         elif name in formats.EXPRESSIONS:
+            self._patterns += 1
             more.append({"pattern": f"^(?:{rewrite(formats.EXPRESSIONS[name], where)})$"})
         elif "string" in kinds and name not in {*formats.ANY_TEXT, *formats.NUMERIC, *formats.RANGES}:
             raise not_held(f"{where} ({name!r})", "this format is not known", f"Known: {', '.join(formats.names())}.")

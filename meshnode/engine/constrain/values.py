@@ -1,21 +1,23 @@
-"""Checks of the values that keywords of JSON Schema may have: each returns one form of it, or refuses it. Pure."""
+"""Checks of the values that keywords of JSON Schema may have. Pure.
+
+Each returns the value in one form, or refuses it by name and place.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from meshnode.engine.constrain.disjoint import type_of
 from meshnode.engine.constrain.document import EXACT
+from meshnode.engine.constrain.joint import MAX_STEP, digits
 from meshnode.engine.constrain.refuse import not_held, too_complex, wrong
 
 TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 MAX_COUNT = 20_000
 """Greatest bound on lengths and numbers of items that is held."""
-MAX_DIGITS = 5
-"""Of ``multipleOf``, zeros at its ends not counted."""
 MAX_LISTED = 5_000
 """Values of one ``enum``."""
 _UNWRITABLE = re.compile("[\x00-\x07\x0b\x0e-\x1f]")
@@ -55,12 +57,13 @@ def number(value: Any, where: str) -> int | float:
 
 
 def step(value: Any, where: str) -> int | float:
-    """``multipleOf``: a number above 0 of few digits; an expression for multiples has as many states as they say."""
+    """``multipleOf``: a number above 0 of at most 9 digits before and after the point, and few that are not zero."""
     if number(value, where) <= 0:
         raise wrong(where, f"must be above 0, not {value!r}")
-    _, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
-    if len(digits) > MAX_DIGITS or not isinstance(exponent, int) or not -9 <= exponent <= 9:
-        raise not_held(f"{where} ({value})", f"more than {MAX_DIGITS} digits are too many", "Use a rounder step.")
+    if value > 1e9 or round(value, 9) != value:
+        raise not_held(f"{where} ({value})", "it has too many digits", "Use a step of at most 9 digits.")
+    if digits(Fraction(str(value))) > MAX_STEP:
+        raise not_held(f"{where} ({value})", f"its digits are more than {MAX_STEP}", "Use a rounder step.")
     return int(value) if value == int(value) else value
 
 

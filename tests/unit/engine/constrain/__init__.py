@@ -1,1 +1,1 @@
-"""Mirrors meshnode/engine."""
+"""Mirrors meshnode/engine/constrain."""

@@ -1,9 +1,8 @@
-"""Reading a constraint's JSON: what is no JSON, what is too much, and where references lead."""
+"""Constraints' JSON, read within bounds."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,65 +12,59 @@ from meshnode.engine.constrain.document import MAX_BYTES, MAX_DEPTH, below, dept
 from meshnode.errors import InvalidField, UnsupportedParameter
 
 VALUES = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-(2**60), 2**60), st.text(max_size=5)),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-def measured(value: Any) -> int:
-    """How deep a value is, the obvious way."""
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    return 0 if inside is None else 1 + max(map(measured, inside), default=0)
+    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8"), max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=10,
+)  # fmt: skip
 
 
 @given(VALUES)
-def test_json_is_read_and_its_depth_seen(value: Any) -> None:
-    source = json.dumps(value)
-    assert load(source, "x") == value
-    assert depth(source) == measured(value)
+def test_json_within_bounds_is_read_as_it_is(value: object) -> None:
+    assert load(json.dumps(value), "schema") == value
 
 
 @pytest.mark.parametrize(
-    ("source", "why"),
+    ("source", "said"),
     [
-        ("", "not JSON"),
-        ("{'a': 1}", "not JSON"),
-        ("NaN", "NaN is no number"),
-        ("[1e999]", "1e999 is no number"),
-        ("1" * 5000, "5000 digits"),
+        ("{", "not JSON"),
+        ("[NaN]", "NaN is no number"),
+        ("1e999", "1e999 is no number"),
+        ("9" * 50, "50 digits"),
         ('"\\ud800"', "surrogate"),
-        ('"\ud800"', "surrogate"),
         ('{"\\udc00": 1}', "surrogate"),
-        ("[" * (MAX_DEPTH + 1), f"more than {MAX_DEPTH} deep"),
-        ('{"a":' * 100_000, "bytes"),
-        (f'"{"é" * (MAX_BYTES // 2)}"', f"more than {MAX_BYTES} bytes"),
+        ("[" * (MAX_DEPTH + 1), "deep"),
+        ('"' + "é" * MAX_BYTES + '"', str(MAX_BYTES)),
+        ("[" * 200_000, "deep"),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_the_reason(source: str, why: str) -> None:
-    with pytest.raises(InvalidField, match=why):
-        load(source, "json_schema")
+def test_what_is_no_json_or_too_much_is_refused_by_name(source: str, said: str) -> None:
+    with pytest.raises(InvalidField) as caught:
+        load(source, "schema")
+    assert "schema" in caught.value.message
+    assert said in caught.value.message
 
 
-def test_brackets_in_strings_are_text() -> None:
-    assert depth('{"a[[[\\"[[[": "{{{"}') == 1
+def test_brackets_in_strings_are_no_depth() -> None:
+    assert depth('{"a[[[": "]\\"{{{"}') == 1
+    assert depth("[[{}]]") == 3
 
 
-def test_a_pointer_finds_its_place() -> None:
-    root = {"$defs": {"a/b~c": {"type": "null"}, "per cent%": [1, {"x": 2}]}}
-    assert find(root, "#/$defs/a~1b~0c", "x") == ({"type": "null"}, "#/$defs/a~1b~0c")
-    assert find(root, "#/$defs/per%20cent%25/1/x", "x")[0] == 2
-    assert find(root, "#", "x") == find(root, "", "x") == (root, "#")
-    assert below("#", "a/b") == "#/a~1b"
+def test_a_pointer_leads_into_the_document() -> None:
+    root = {"$defs": {"a/b~c": [True, {"x y": 1}]}}
+    assert find(root, "#", "$ref") == (root, "#")
+    assert find(root, "#/$defs/a~1b~0c/1/x%20y", "$ref") == (1, "#/$defs/a~1b~0c/1/x y")
+    assert below("#", "a/b~c") == "#/a~1b~0c"
 
 
-@pytest.mark.parametrize("reference", ["other.json", "http://example.com/s", "#name", "file:///etc/passwd", "urn:a:b"])
-def test_what_is_elsewhere_is_never_fetched(reference: str) -> None:
-    with pytest.raises(UnsupportedParameter, match="only places in the same schema"):
-        find({}, reference, "json_schema: $ref at #")
-
-
-@pytest.mark.parametrize("reference", ["#/a", "#/b/2", "#/b/01", "#/b/-1", "#/b/0/x"])
-def test_a_pointer_that_leads_nowhere_is_named(reference: str) -> None:
+@pytest.mark.parametrize("reference", ["#/$defs/none", "#/$defs/list/2", "#/$defs/list/-1", "#/$defs/list/01"])
+def test_a_pointer_to_nothing_is_refused(reference: str) -> None:
     with pytest.raises(InvalidField, match="nothing stands there"):
-        find({"b": [1, 2]}, reference, "json_schema: $ref at #")
+        find({"$defs": {"list": [1, 2]}}, reference, "$ref at #")
+
+
+@pytest.mark.parametrize("reference", ["http://example.com/a.json", "other.json#/a", "#anchor", "x" * 5000])
+def test_nothing_outside_is_ever_fetched(reference: str) -> None:
+    with pytest.raises(UnsupportedParameter) as caught:
+        find({}, reference, "$ref at #")
+    assert len(caught.value.message) < 300

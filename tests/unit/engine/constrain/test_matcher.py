@@ -1,220 +1,159 @@
-"""The door to the library: masks, ends, forks, control tokens, limits, and the grammars for forced calls."""
+"""Masks, and what may end."""
 
 from __future__ import annotations
 
 import json
-import time
 
-import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshnode.domain import ConstraintKind
 from meshnode.engine.constrain.matcher import MAX_CHOICES, Constrainer, Matcher, Vocabulary
-from meshnode.errors import InvalidField, RequestError
-from tests.kit.constraints import BYTES, EOS, EOT, MARK, complaint, constraint, fits, leads, refusal, schema, written
-
-CONSTRAINER = Constrainer(BYTES)
-CHOICE, REGEX, OBJECT = ConstraintKind.CHOICE, ConstraintKind.REGEX, ConstraintKind.JSON_OBJECT
+from meshnode.errors import InvalidField
+from tests.kit.constrained import BYTES, CONSTRAINER, ENDS, begins, by_schema, fits, held, refusal
 
 
-def allowed(matcher: Matcher) -> list[int]:
-    """Tokens that may come next."""
-    return [int(token) for token in np.flatnonzero(matcher.mask())]
+def write(matcher: Matcher, text: str) -> None:
+    """Accepts a text byte by byte."""
+    for byte in text.encode():
+        matcher.accept(byte)
 
 
-def test_a_mask_has_every_way_to_go_on() -> None:
-    matcher = CONSTRAINER.compile(constraint(CHOICE, ["abc", "x"]))
-    mask = matcher.mask()
-    assert mask.shape == (BYTES.n_vocab,)
-    assert mask.dtype == np.bool_
-    assert allowed(matcher) == [ord("a"), ord("x"), 259]  # 259 is "ab"
-
-
-def test_every_end_token_is_allowed_where_the_text_may_end_and_nowhere_else() -> None:
-    matcher = CONSTRAINER.compile(constraint(CHOICE, ["a", "ab"]))
-    assert not {EOS, EOT} & set(allowed(matcher))
-    assert (matcher.may_end, matcher.ended) == (False, False)
-    matcher.accept(ord("a"))
-    assert allowed(matcher) == [ord("b"), EOS, EOT]
+def test_end_tokens_are_allowed_exactly_where_the_text_may_end() -> None:
+    matcher = held(ConstraintKind.REGEX, "ab?")
+    assert [int(token) for token in matcher.mask().nonzero()[0]] == [ord("a")]
+    assert not matcher.may_end
+    write(matcher, "a")
+    assert [int(token) for token in matcher.mask().nonzero()[0]] == [ord("b"), *ENDS]
     assert (matcher.may_end, matcher.ended) == (True, False)
-    for end in (EOS, EOT):
-        there = matcher.fork()
-        there.accept(end)
-        assert there.ended
-    matcher.accept(ord("b"))
+    write(matcher, "b")
+    assert (matcher.may_end, matcher.ended) == (True, True)
+    assert [int(token) for token in matcher.mask().nonzero()[0]] == [*ENDS]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_end_token_ends(end: int) -> None:
+    matcher = held(ConstraintKind.REGEX, "ab?")
+    write(matcher, "a")
+    matcher.accept(end)
     assert matcher.ended
-    assert allowed(matcher) == [EOS, EOT]
+    assert matcher.forced() == ()
+
+
+@pytest.mark.parametrize("token", [ord("x"), ENDS[0]])
+def test_a_token_that_does_not_fit_is_called_that(token: int) -> None:
+    matcher = held(ConstraintKind.REGEX, "ab")
+    with pytest.raises(InvalidField, match=f"token {token} does not continue"):
+        matcher.accept(token)
 
 
 def test_a_fork_goes_its_own_way() -> None:
-    one = CONSTRAINER.compile(constraint(CHOICE, ["ax", "ay"]))
-    one.accept(ord("a"))
-    other = one.fork()
-    one.accept(ord("x"))
-    assert one.ended
-    assert allowed(other) == [ord("x"), ord("y")]
+    matcher = held(ConstraintKind.CHOICE, '["ab", "ac"]')
+    write(matcher, "a")
+    other = matcher.fork()
+    write(matcher, "b")
+    assert (matcher.ended, other.ended) == (True, False)
+    assert other.mask()[ord("c")]
 
 
-def test_a_token_that_was_not_allowed_fails_this_text_only() -> None:
-    matcher = CONSTRAINER.compile(constraint(CHOICE, ["a"]))
-    beside = matcher.fork()
-    with pytest.raises(InvalidField, match="choice"):
-        matcher.accept(ord("z"))
-    with pytest.raises(InvalidField):
-        matcher.mask()
-    assert not matcher.ended
-    assert allowed(beside) == [ord("a")]
+def test_forced_tokens_are_what_must_come() -> None:
+    matcher = held(ConstraintKind.CHOICE, '["hello you", "hello me"]')
+    assert bytes(matcher.forced()) == b"hello "
 
 
-def test_control_tokens_are_no_text() -> None:
-    matcher = CONSTRAINER.compile(constraint(REGEX, r"[\s\S]*"))
-    assert not matcher.mask()[MARK]
-    assert leads(matcher, "[TOOL]")
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=6), min_size=1, max_size=6))
+def test_each_choice_can_be_written_and_nothing_between(texts: list[str]) -> None:
+    matcher = held(ConstraintKind.CHOICE, json.dumps(texts, ensure_ascii=False))
+    assert all(fits(matcher, text) for text in texts)
+    assert all(fits(matcher, text[:-1]) == (text[:-1] in texts) for text in texts if text)
 
 
-def test_forced_tokens_are_the_models_own() -> None:
-    knowing = Constrainer(BYTES._replace(tokenize=lambda text: list(text)))
-    matcher = knowing.compile(constraint(CHOICE, ["hello", "help"]))
-    assert bytes(matcher.forced()) == b"he"
-    assert CONSTRAINER.compile(constraint(CHOICE, ["hello"])).forced() == ()
-    assert set(allowed(matcher)) == {ord("h")}
+def test_choices_that_share_a_first_byte_only() -> None:
+    matcher = held(ConstraintKind.CHOICE, '["éa", "èb"]')
+    assert fits(matcher, "éa")
+    assert fits(matcher, "èb")
+    assert not fits(matcher, "éb")
 
 
-# --- kinds ------------------------------------------------------------------------------------
-
-
-def test_a_json_object_is_any_object() -> None:
-    matcher = CONSTRAINER.compile(constraint(OBJECT, ""))
-    assert fits(matcher, '{"a": [1, {"b": null}], "é\\n": "\\u00e9"}'.replace("\\u00e9", "é"))
-    assert not leads(matcher, "[")
-    assert not leads(matcher, " ")
-
-
-def test_white_space_is_what_people_write_and_has_an_end() -> None:
-    matcher = CONSTRAINER.compile(constraint(OBJECT, ""))
-    value = {"a": [1, {"b": 2}], "c": {}}
-    for indent in (None, 2, 4, "\t"):
-        assert fits(matcher, json.dumps(value, indent=indent))
-    assert fits(matcher, json.dumps(value, separators=(",", ":")))
-    assert not leads(matcher, "{  ")
-    assert not leads(matcher, "{\n" + " " * 33)
-    assert not leads(matcher, "{\n\n")
-
-
-def test_choices_may_be_any_text() -> None:
-    listed = ["", "yes", "nul \0", "é😀", "a/b\\\n", '"', "a|b", "(.*)"]
-    matcher = CONSTRAINER.compile(constraint(CHOICE, listed))
-    assert all(fits(matcher, text) for text in listed)
-    assert not fits(matcher, "a")
-
-
-@pytest.mark.parametrize("source", ["", "[]", '"a"', "[1]", '["\\ud800"]', "{}", json.dumps(["x"] * (MAX_CHOICES + 1))])
-def test_choices_that_are_none_are_refused(source: str) -> None:
-    assert refusal(CONSTRAINER, constraint(CHOICE, source)).startswith("choice")
-
-
-# --- forced calls -----------------------------------------------------------------------------
-
-CALLS = (
-    'start: call ("\\n" call)*\n'
-    'call: "<tool_call>\\n{\\"name\\": \\"f\\", \\"arguments\\": " arguments "}\\n</tool_call>"\n'
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("[]", "at least one"),
+        ('{"a": 1}', "list of texts"),
+        ("[1]", "list of texts"),
+        ('["\\ud800"]', "surrogate"),
+        (json.dumps(["t"] * (MAX_CHOICES + 1)), str(MAX_CHOICES)),
+        (json.dumps(["text" * 20] * 100_000), "bytes"),
+    ],
 )
+def test_choices_that_are_none_are_refused(source: str, said: str) -> None:
+    assert said in refusal(ConstraintKind.CHOICE, source)
 
 
-def test_calls_can_be_forced_in_qwens_form() -> None:
-    rule = CONSTRAINER.json_rule('{"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}')
-    matcher = CONSTRAINER.compile_grammar(f"{CALLS}arguments: {rule}")
-    call = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
-    assert fits(matcher, call)
-    assert fits(matcher, f"{call}\n{call}")
-    assert not leads(matcher, call.replace("1", '"1"'))
-    assert not leads(matcher, "{")
+def test_many_choices_and_an_empty_one_are_held() -> None:
+    assert fits(held(ConstraintKind.CHOICE, json.dumps([f"t{n}" for n in range(MAX_CHOICES)])), "t9999")
+    assert fits(held(ConstraintKind.CHOICE, '[""]'), "")
 
 
-def test_calls_can_be_forced_after_a_control_token() -> None:
-    rule = CONSTRAINER.json_rule('{"type": "array", "items": {"type": "null"}}')
-    matcher = CONSTRAINER.compile_grammar(f'start: <[{MARK}]> "f" "[ARGS]" arguments\narguments: {rule}')
-    assert allowed(matcher) == [MARK]
-    matcher.accept(MARK)
-    assert fits(matcher, "f[ARGS][null, null]")
+def test_any_object_is_one_and_nothing_else() -> None:
+    matcher = held(ConstraintKind.JSON_OBJECT, "")
+    assert fits(matcher, '{"a": [1, {"b": null}]}')
+    assert not begins(matcher, "[")
+    assert not begins(matcher, "Sure")
 
 
-def test_several_functions_keep_their_own_parameters() -> None:
-    rules = [CONSTRAINER.json_rule(f'{{"type": "{kind}"}}') for kind in ("integer", "null")]
-    grammar = f'start: "f(" a ")" | "g(" b ")"\na: {rules[0]}\nb: {rules[1]}'
-    matcher = CONSTRAINER.compile_grammar(grammar)
-    assert fits(matcher, "f(12)")
-    assert fits(matcher, "g(null)")
-    assert not leads(matcher, "f(n")
-    assert not leads(matcher, "g(1")
+def test_white_space_is_what_models_write_and_ends() -> None:
+    matcher = by_schema({"type": "object", "properties": {"a": {"type": "array"}}})
+    assert fits(matcher, '{"a":[1,2]}')
+    assert fits(matcher, '{\n  "a": [\n    1,\n\t\t2\n  ]\n}')
+    for idle in ("  ", "\n\n", "\n" + " " * 33, "\n" + "\t" * 9):
+        assert not begins(matcher, "{" + idle)
 
 
-def test_text_before_a_mark_is_lazy() -> None:
-    matcher = CONSTRAINER.compile_grammar('start: thought "42"\nthought[lazy]: /(.|\\n)*<\\/think>/')
-    assert fits(matcher, "so\nit <b> is</think>42")
-    assert not fits(matcher, "no mark 42")
+def test_a_tokenizer_that_writes_something_else_misleads_no_mask() -> None:
+    for tokenize in (lambda text: list(f" {text}".encode()), lambda text: []):
+        constrainer = Constrainer(BYTES._replace(tokenize=tokenize))
+        matcher = constrainer.compile_grammar('start: "ab" ("c" | "d")')
+        assert fits(matcher, "abc")
+        assert bytes(matcher.forced()) == b"ab"
 
 
-def test_a_grammar_that_is_none_says_so() -> None:
-    with pytest.raises(InvalidField, match="grammar"):
-        CONSTRAINER.compile_grammar("start: gone")
-
-
-# --- bounds -----------------------------------------------------------------------------------
-
-BOMBS = [
-    schema({"allOf": [{"anyOf": [{"required": [f"p{i}{j}"]} for j in range(12)]} for i in range(12)]}),
-    schema({"type": "string", "pattern": "(.*a.*){20}", "minLength": 100}),
-    schema({"type": "string", "pattern": "^([a-z]{0,100}){0,100}$"}),
-    schema({"type": "string", "allOf": [{"pattern": f"a{{{n}}}.*b"} for n in range(1, 12)]}),
-    schema({"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(1000)}}),
-    schema({"enum": [f"value {n}" for n in range(5000)]}),
-    schema({"type": "array", "minItems": 20_000, "items": {"type": "array", "minItems": 20_000}}),
-    schema({"type": "string", "minLength": 20_000}),
-    constraint(CHOICE, [f"choice {n}" for n in range(MAX_CHOICES)]),
-    constraint(REGEX, "(a|b)*a(a|b){200}"),
-    constraint(REGEX, "(.*)*" * 100),
-    constraint(REGEX, "a|" * 9_000 + "b"),
-    constraint(ConstraintKind.GRAMMAR, "root ::= ([a-z]* [a-z]* [a-z]*)*"),
-    constraint(
-        ConstraintKind.GRAMMAR, "".join(f"r{n} ::= r{n + 1} r{n + 1}\n" for n in range(60)) + 'r60 ::= "a"\nroot ::= r0'
-    ),
-]
-
-
-def failure(matcher: Matcher) -> str:
-    """The message with which a matcher gave up while a text was written; empty where it did not."""
-    try:
-        written(matcher, 1, most=100)
-    except RequestError as error:
-        return error.message
-    return ""
-
-
-@pytest.mark.parametrize("number", range(len(BOMBS)))
-def test_a_bomb_is_held_or_refused_soon_and_fails_alone(number: int) -> None:
-    began = time.process_time()
-    said = complaint(CONSTRAINER, BOMBS[number])
-    if not said:
-        said = failure(CONSTRAINER.compile(BOMBS[number]))
-    assert not said or "too complex" in said
-    assert time.process_time() - began < 5, "a second is the aim; a busy machine gets five"
-    assert fits(CONSTRAINER.compile(constraint(CHOICE, ["fine"])), "fine")
-
-
-def test_a_vocabulary_may_lack_what_the_text_needs() -> None:
-    pieces = [b"a", b"b", b"</s>"]
-    poor = Vocabulary(
-        3, lambda token, special: pieces[token] if token < 2 or special else b"", {2}, 2, lambda t: t == 2
+def test_control_tokens_are_written_by_number_and_match_no_text() -> None:
+    words = [*(bytes([byte]) for byte in range(256)), b"<call>", b"<end>"]
+    vocabulary = Vocabulary(
+        n_vocab=258,
+        piece=lambda token, special: words[token] if special or token < 256 else b"",
+        ends=frozenset({257}),
+        eos=257,
+        is_control=lambda token: token == 256,
+        tokenize=lambda text: list(text.encode()),
     )
-    assert fits_tokens(Constrainer(poor).compile(constraint(CHOICE, ["ab"])), [0, 1, 2])
-    assert "no text fits" in refusal(Constrainer(poor), constraint(CHOICE, ["xyz"]))
+    constrainer = Constrainer(vocabulary)
+    assert [int(token) for token in constrainer.compile_grammar('start: <[256]> "f"').mask().nonzero()[0]] == [256]
+    assert constrainer.compile_grammar('start: "<call>"').mask().nonzero()[0].tolist() == [ord("<")]
 
 
-def fits_tokens(matcher: Matcher, tokens: list[int]) -> bool:
-    """Whether the tokens follow one another and end the text."""
-    for token in tokens:
-        if not matcher.mask()[token]:
-            return False
-        matcher.accept(token)
-    return matcher.ended
+def test_a_schema_stands_in_a_grammar() -> None:
+    rule = CONSTRAINER.json_rule('{"type": "object", "properties": {"a": {"enum": [1]}}, "required": ["a"]}')
+    text = f'start: call ("\\n" call)*\ncall: "<tool_call>\\n" arguments "\\n</tool_call>"\narguments: {rule}'
+    matcher = CONSTRAINER.compile_grammar(text)
+    one = '<tool_call>\n{"a": 1}\n</tool_call>'
+    assert fits(matcher, one)
+    assert fits(matcher, f"{one}\n{one}")
+    assert not fits(matcher, one.replace("1", "2"))
+
+
+@pytest.mark.parametrize("source", ["start: nowhere", "start: (", ""])
+def test_a_grammar_that_is_none_is_refused(source: str) -> None:
+    with pytest.raises(Exception, match="grammar"):
+        CONSTRAINER.compile_grammar(source)
+
+
+def test_a_text_that_meets_a_limit_fails_alone_and_says_so() -> None:
+    source = 'root ::= ("a" | "aa")* ' + " ".join(['("a" | "aa" | "aaa")?'] * 1500)
+    matcher = held(ConstraintKind.GRAMMAR, source)
+    other = held(ConstraintKind.CHOICE, '["a"]')
+    with pytest.raises(InvalidField, match="too complex"):
+        begins(matcher, "a" * 500)
+    assert fits(other, "a")

@@ -1,4 +1,4 @@
-"""Values of keywords: taken in one form, or refused."""
+"""Values of keywords."""
 
 from __future__ import annotations
 
@@ -12,66 +12,68 @@ from meshnode.errors import RequestError
 
 
 @pytest.mark.parametrize(
-    ("take", "given", "taken"),
+    ("check", "given", "expected"),
     [
-        (values.types, "null", ["null"]),
-        (values.types, ["string", "null", "string"], ["string", "null"]),
+        (values.types, "string", ["string"]),
+        (values.types, ["null", "null", "array"], ["null", "array"]),
         (values.strings, ["a", "b", "a"], ["a", "b"]),
+        (values.strings, [], []),
         (values.count, 3.0, 3),
         (values.number, -1.5, -1.5),
-        (values.step, 0.01, 0.01),
-        (values.step, 2.0, 2),
-        (values.step, 1000000, 1000000),
-        (values.constant, {"a": [1, "x\n", None]}, {"a": [1, "x\n", None]}),
+        (values.step, 0.25, 0.25),
+        (values.step, 5.0, 5),
+        (values.step, 1e6, 1_000_000),
+        (values.mapping, {"a": 1}, {"a": 1}),
+        (values.constant, {"a": [1, "b"]}, {"a": [1, "b"]}),
     ],
 )
-def test_what_is_right_is_taken(take: Callable[[Any, str], Any], given: Any, taken: Any) -> None:
-    assert take(given, "x") == taken
+def test_right_ones_come_back_in_one_form(check: Callable[[Any, str], Any], given: Any, expected: Any) -> None:
+    assert check(given, "here") == expected
 
 
 @pytest.mark.parametrize(
-    ("take", "given"),
+    ("check", "given"),
     [
+        (values.types, "colour"),
         (values.types, []),
-        (values.types, "text"),
-        (values.types, [["null"]]),
-        (values.types, None),
+        (values.types, [["string"]]),
         (values.strings, "a"),
         (values.strings, [1]),
         (values.count, -1),
         (values.count, 1.5),
         (values.count, True),
         (values.count, "3"),
-        (values.count, values.MAX_COUNT + 1),
+        (values.count, 10**9),
+        (values.number, True),
         (values.number, "1"),
-        (values.number, False),
         (values.number, 2**53 + 1),
-        (values.number, 1e300),
         (values.step, 0),
-        (values.step, -1),
-        (values.step, 123457),
+        (values.step, -2),
+        (values.step, 999983),
         (values.step, 1e-10),
-        (values.constant, ["a\x00"]),
-        (values.constant, {"a": 2**60}),
+        (values.step, 2e9),
         (values.mapping, []),
+        (values.constant, "a\0b"),
+        (values.constant, [{"a": 2**60}]),
     ],
 )
-def test_what_is_not_is_refused_with_its_place(take: Callable[[Any, str], Any], given: Any) -> None:
-    with pytest.raises(RequestError, match=r"^here"):
-        take(given, "here")
+def test_wrong_ones_are_refused_where_they_stand(check: Callable[[Any, str], Any], given: Any) -> None:
+    with pytest.raises(RequestError) as caught:
+        check(given, "keyword at #/a")
+    assert caught.value.message.startswith("keyword at #/a")
 
 
 def test_lists_of_schemas_are_bounded() -> None:
-    assert values.subschemas([True], "x", 1) == [True]
-    bad: list[Any] = [[], {}, [True, True]]
-    for given in bad:
-        with pytest.raises(RequestError, match=r"^here"):
-            values.subschemas(given, "here", 1)
+    assert values.subschemas([True], "allOf at #", 1) == [True]
+    wrong: list[Any] = [[], {}, [True, True]]
+    for given in wrong:
+        with pytest.raises(RequestError):
+            values.subschemas(given, "allOf at #", 1)
 
 
-def test_an_enum_keeps_what_the_type_allows() -> None:
-    assert values.fitting([1, 1.5, "a", 1], ["integer"], "x") == [1]
-    assert values.fitting([None, True, 1], None, "x") == [None, True, 1]
+def test_an_enum_keeps_what_its_type_allows() -> None:
+    assert values.fitting([1, "a", None, 1, True, 2.0], ["integer", "null"], "enum") == [1, None, 2.0]
+    assert values.fitting([1, True, "1"], None, "enum") == [1, True, "1"]
     for given in ([], "a", ["a"], list(range(values.MAX_LISTED + 1))):
-        with pytest.raises(RequestError, match=r"^here"):
-            values.fitting(given, ["null"], "here")
+        with pytest.raises(RequestError):
+            values.fitting(given, ["integer"], "enum")
