@@ -101,8 +101,8 @@ class Forms:
             )
         )
 
-    def _tokenize(self, text: bytes) -> list[int]:
-        return self._backend.tokenize(text.decode("utf-8", "replace"), add_special=False, parse_special=False)
+    def _tokenize(self, text: str) -> list[int]:
+        return self._backend.tokenize(text, add_special=False, parse_special=False)
 
     @cached_property
     def _marks(self) -> dict[str, int]:

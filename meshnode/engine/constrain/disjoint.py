@@ -7,7 +7,7 @@ as the tagged unions that programs write do, at most one can fit, and any of the
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 Schema = Mapping[str, Any] | bool
@@ -15,32 +15,39 @@ _LOOKS = 8
 """References and conjunctions to follow before giving up."""
 
 
-def disjoint(left: Schema, right: Schema, defs: Mapping[str, Schema], looks: int = _LOOKS) -> bool:
-    """True if surely no value fits both canonical schemas; False is no proof of anything."""
+def disjoint(
+    left: Schema, right: Schema, defs: Mapping[str, Schema], budget: Iterator[int], looks: int = _LOOKS
+) -> bool:
+    """True if surely no value fits both canonical schemas; False is no proof of anything.
+
+    ``budget`` gives an item for each comparison; once it has no more, nothing is sure. Many calls may share one.
+    """
     if left is False or right is False:
         return True
-    if left is True or right is True or not looks:
+    if left is True or right is True or not looks or next(budget, None) is None:
         return False
     for one, other in ((left, right), (right, left)):
         parts = list(one.get("allOf", ()))
         if "$ref" in one:
             parts.append(defs.get(one["$ref"], True))
-        if any(disjoint(part, other, defs, looks - 1) for part in parts):
+        if any(disjoint(part, other, defs, budget, looks - 1) for part in parts):
             return True
-        if "anyOf" in one and all(disjoint(option, other, defs, looks - 1) for option in one["anyOf"]):
+        if "anyOf" in one and all(disjoint(option, other, defs, budget, looks - 1) for option in one["anyOf"]):
             return True
     values = _values(left), _values(right)
     if values[0] is not None and values[1] is not None:
         return not values[0] & values[1]
-    types = _types(left), _types(right)
-    return not types[0] & types[1] or (types[0] & types[1] == {"object"} and _told_apart(left, right, defs, looks))
+    both = _types(left) & _types(right)
+    return not both or (both == {"object"} and _told_apart(left, right, defs, budget, looks))
 
 
-def _told_apart(left: Mapping[str, Any], right: Mapping[str, Any], defs: Mapping[str, Schema], looks: int) -> bool:
+def _told_apart(
+    left: Mapping[str, Any], right: Mapping[str, Any], defs: Mapping[str, Schema], budget: Iterator[int], looks: int
+) -> bool:
     """Whether a property that one of them demands cannot fit both."""
     names = [*left.get("required", ()), *right.get("required", ())]
     return any(
-        disjoint(left["properties"][name], right["properties"][name], defs, looks - 1)
+        disjoint(left["properties"][name], right["properties"][name], defs, budget, looks - 1)
         for name in names
         if name in left.get("properties", {}) and name in right.get("properties", {})
     )

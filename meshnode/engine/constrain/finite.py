@@ -11,16 +11,29 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from meshnode.engine.constrain.disjoint import Schema
+from meshnode.engine.constrain.refuse import too_complex
 
+MAX_ROUNDS = 100
+"""Through all definitions, forwards and backwards in turn; schemas that people write need two."""
 _SCALARS = frozenset({"null", "boolean", "number", "integer", "string"})
 
 
-def endless(defs: Mapping[str, Schema]) -> list[str]:
-    """Names of the canonical definitions that no finite value fits, in order."""
-    marked: set[str] = set()
-    while new := {name for name, schema in defs.items() if name not in marked and _ends(schema, marked.__contains__)}:
-        marked |= new
-    return [name for name in defs if name not in marked]
+def endless(defs: Mapping[str, Schema], where: str) -> list[str]:
+    """Names of the canonical definitions that no finite value fits, in order.
+
+    Raises InvalidField, naming ``where``, if definitions refer to each other so that it takes too long to say.
+    """
+    open_, marked = [*defs], set[str]()
+    for _ in range(MAX_ROUNDS):
+        open_.reverse()
+        before = len(marked)
+        for name in open_:
+            if _ends(defs[name], marked.__contains__):
+                marked.add(name)
+        open_ = [name for name in open_ if name not in marked]
+        if not open_ or len(marked) == before:
+            return [name for name in defs if name not in marked]
+    raise too_complex(where, f"references upon references, more than {MAX_ROUNDS} of them against their order")
 
 
 def _ends(schema: Schema, known: Callable[[str], bool]) -> bool:

@@ -24,7 +24,7 @@ _DURATION = f"P(?:(?:{_N}Y(?:{_N}M(?:{_N}D)?)?|{_N}M(?:{_N}D)?|{_N}D)(?:{_CLOCK}
 _LABEL = "[0-9A-Za-z]{1,20}(?:-[0-9A-Za-z]{1,20}){0,2}"
 _ATOM = r"[0-9A-Za-z!#$%&'*+/=?^_`{|}~\-]{1,31}"
 _HOST = rf"(?:{_LABEL}\.){{0,3}}{_LABEL}"
-_EMAIL = rf"{_ATOM}(?:\.{_ATOM})?@(?:{_LABEL}\.){{1,3}}[A-Za-z]{{2,24}}"
+_EMAIL = rf"{_ATOM}(?:\.{_ATOM}){{0,3}}@(?:{_LABEL}\.){{1,3}}[A-Za-z]{{2,24}}"
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
 _H = "[0-9A-Fa-f]{1,4}"
@@ -65,7 +65,7 @@ EXPRESSIONS = {
     "iri-reference": _URI_REFERENCE,
     "json-pointer": _POINTER,
     "relative-json-pointer": f"(?:0|[1-9][0-9]{{0,8}})(?:#|{_POINTER})",
-    "uuid": _uuid("[1-8]"),
+    "uuid": "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}",
     "byte": _base64("+/"),
     "base64url": _base64("_\\-"),
     **{f"uuid{version}": _uuid(str(version)) for version in range(1, 9)},

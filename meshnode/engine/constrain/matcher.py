@@ -32,7 +32,9 @@ In Mistral's form, where ``[TOOL_CALLS]`` is control token 9: ``start: <[9]> "f"
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -40,12 +42,12 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 
 from meshnode.domain import Constraint, ConstraintKind
-from meshnode.engine.constrain.document import MAX_BYTES, load
+from meshnode.engine.constrain.document import load
 from meshnode.engine.constrain.gbnf import to_lark
 from meshnode.engine.constrain.patterns import escaped, rewrite
-from meshnode.engine.constrain.refuse import too_complex, wrong
+from meshnode.engine.constrain.refuse import SIMPLER, not_held, too_complex, wrong
 from meshnode.engine.constrain.schema import canonical
-from meshnode.errors import InvalidField, RequestError
+from meshnode.errors import RequestError
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
@@ -57,7 +59,7 @@ _OPTIONS: JsonCompileOptions = {
     "json_allowed_escapes": 'nrbtf\\"',
 }
 _LIMITS = LLParserLimits(
-    max_items_in_row=2_000,
+    max_items_in_row=5_000,
     initial_lexer_fuel=1_000_000,
     step_lexer_fuel=500_000,
     step_max_items=50_000,
@@ -72,8 +74,8 @@ _LIMITS = LLParserLimits(
 class Vocabulary(NamedTuple):
     """What is known of a model's tokens. ``ends``: every token that ends generation; ``eos`` the first of them.
 
-    ``piece(token, special)`` gives a token's bytes, of control tokens only when ``special``; ``tokenize``, where given,
-    the model's own tokens of some text, so that forced text comes out as the model would write it.
+    ``piece(token, special)`` gives a token's bytes, of control tokens only when ``special``; ``tokenize`` the tokens
+    of some text, so that text that must come is written as the model would write it.
     """
 
     n_vocab: int
@@ -81,7 +83,7 @@ class Vocabulary(NamedTuple):
     ends: Collection[int]
     eos: int
     is_control: Callable[[int], bool]
-    tokenize: Callable[[bytes], Sequence[int]] | None = None
+    tokenize: Callable[[str], Sequence[int]]
 
 
 class Matcher:
@@ -97,7 +99,8 @@ class Matcher:
     def mask(self) -> NDArray[np.bool_]:
         """Which tokens may come next, shape ``(n_vocab,)``; valid until the next call.
 
-        Where the text may end, every end token may. Raises InvalidField where the matcher ran into a limit.
+        Where the text may end, every end token may. Raises InvalidField where the matcher ran into a limit, or where
+        the model has no token that goes on from here.
         """
         self._inner.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         self._check()
@@ -109,7 +112,8 @@ class Matcher:
         if token in self._vocabulary.ends and self._inner.is_accepting():
             self._done = True
         elif not self._inner.consume_token(token):
-            self._check()
+            if "satisfy the grammar" not in self._inner.get_error():
+                self._check()
             raise wrong(self._what, f"token {token} does not continue the text")
 
     def fork(self) -> Matcher:
@@ -130,12 +134,12 @@ class Matcher:
 
     def forced(self) -> tuple[int, ...]:
         """Tokens that must come next whatever the model thinks; none where that is not known."""
-        if self._vocabulary.tokenize is None or self.ended:
-            return ()
-        return tuple(self._inner.compute_ff_tokens())
+        return () if self.ended else tuple(self._inner.compute_ff_tokens())
 
     def _check(self) -> None:
         if self._inner.is_error():
+            if self._inner.stop_reason() == "NoExtensionBias":
+                raise wrong(self._what, "no text that this model can write goes on from here")
             raise too_complex(self._what, _first_line(self._inner.get_error()))
 
 
@@ -183,7 +187,9 @@ class Constrainer:
         inner = LLMatcher(self._tokenizer(), grammar, log_level=0, limits=_LIMITS)
         if inner.is_error():
             raise _refused(_first_line(inner.get_error()), what)
-        return Matcher(inner, self._vocabulary, what)
+        matcher = Matcher(inner, self._vocabulary, what)
+        matcher.mask()
+        return matcher
 
     def _tokenizer(self) -> LLTokenizer:
         if self._built is None:
@@ -194,7 +200,12 @@ class Constrainer:
 
 
 class _Tokens:
-    """The vocabulary as the library's wrapper reads it. A control token is marked, so that no text matches it."""
+    """The vocabulary as the library's wrapper reads it. A control token is marked, so that no text matches it.
+
+    Text that must come is asked for as tokens, and the mask then has nothing but the first of them: they must be the
+    text, byte for byte. Some tokenizers put a space before whatever they are given. Where that, or anything else, comes
+    of a text, the longest tokens that fit are taken instead.
+    """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.eos_token_id = vocabulary.eos
@@ -205,7 +216,29 @@ class _Tokens:
         self.tokens = [vocabulary.piece(token, token in special) for token in range(vocabulary.n_vocab)]
 
     def __call__(self, text: bytes) -> list[int]:
-        return list(self._tokenize(text)) if self._tokenize else []
+        tokens = list(self._tokenize(text.decode()))
+        return tokens if b"".join(self.tokens[token] for token in tokens) == text else self._longest(text)
+
+    def _longest(self, text: bytes) -> list[int]:
+        found: list[int] = []
+        at = 0
+        while at < len(text):
+            ends = range(min(len(text), at + self._most), at, -1)
+            end = next((end for end in ends if text[at:end] in self._by_text), None)
+            if end is None:
+                break
+            found.append(self._by_text[text[at:end]])
+            at = end
+        return found
+
+    @cached_property
+    def _by_text(self) -> dict[bytes, int]:
+        special = set(self.special_token_ids)
+        return {piece: token for token, piece in enumerate(self.tokens) if piece and token not in special}
+
+    @cached_property
+    def _most(self) -> int:
+        return max(map(len, self._by_text), default=0)
 
 
 def _choices(source: str) -> str:
@@ -222,5 +255,8 @@ def _first_line(error: str) -> str:
     return error.strip().partition("\n")[0][:300].rstrip(".") or "the text cannot go on"
 
 
-def _refused(reason: str, what: str) -> InvalidField:
-    return wrong(what, f"it cannot be held: {reason}", f"Simplify it; {MAX_BYTES} bytes of simple text are fine.")
+def _refused(reason: str, what: str) -> RequestError:
+    """The error for what the library would not compile: too much of it, or something it does not hold."""
+    if re.search("fuel|too (?:large|many|complex|big|deep)|limit|max is|Unable to determine", reason):
+        return too_complex(what, reason)
+    return not_held(what, reason, SIMPLER)

@@ -13,10 +13,12 @@ from meshnode.engine.constrain import formats, values
 from meshnode.engine.constrain.disjoint import Schema
 from meshnode.engine.constrain.document import below
 from meshnode.engine.constrain.patterns import escaped, rewrite
-from meshnode.engine.constrain.refuse import not_held, wrong
+from meshnode.engine.constrain.refuse import not_held, too_complex, wrong
 
 MAX_PROPERTIES = 1_000
 """Named in one object."""
+MAX_PATTERNS = 30
+"""Of ``patternProperties``, which are compared each with each."""
 
 
 class Walk(Protocol):
@@ -63,6 +65,8 @@ def _named(walk: Walk, node: dict[str, Any], place: str, keyword: str) -> dict[s
 
 def _patterned(walk: Walk, node: dict[str, Any], place: str) -> dict[str, Schema]:
     where = walk.where("patternProperties", place)
+    if len(values.mapping(node["patternProperties"], where)) > MAX_PATTERNS:
+        raise too_complex(where, f"{len(node['patternProperties'])} patterns; {MAX_PATTERNS} are the most")
     found: dict[str, Schema] = {}
     for pattern, each in _named(walk, node, place, "patternProperties").items():
         written = rewrite(pattern, where)

@@ -19,13 +19,19 @@ from meshnode.engine.constrain.finite import endless
 from meshnode.engine.constrain.objects import object_keywords
 from meshnode.engine.constrain.patterns import rewrite
 from meshnode.engine.constrain.refuse import not_held, too_complex, wrong
+from meshnode.engine.constrain.steps import MAX_STEP, digits, joined
 
 MAX_NODES = 5_000
 """Schemas in a schema."""
+MAX_LEVELS = 600
+"""Schemas inside schemas, summed over definitions: one can lead into the next, and the library goes down by recursion.
+With a stack of 8 MB it ends near 2000, and with it the process."""
 MAX_OPTIONS = 500
 """Of ``anyOf`` and ``allOf``."""
 MAX_EXCLUSIVE = 100
 """Of ``oneOf``, whose options are compared each with each."""
+MAX_COMPARISONS = 50_000
+"""Of options of ``oneOf`` in one schema, and of what is inside them: about half a second."""
 
 ANNOTATIONS = frozenset({
     "$anchor", "$comment", "$defs", "$dynamicAnchor", "$id", "$schema", "contentEncoding", "contentMediaType",
@@ -68,6 +74,7 @@ def canonical(source: str, what: str = "json_schema", *, strict: bool = False) -
     while walk.open:
         name, node, place = walk.open.popleft()
         walk.defs[name] = walk.schema(node, place)
+        walk.end_definition()
     walk.check()
     return {"$defs": {name.rpartition("/")[2]: schema for name, schema in walk.defs.items()}, "$ref": top}
 
@@ -80,7 +87,10 @@ class _Walk:
         self._what = what
         self._strict = strict
         self._nodes = 0
+        self._depth = self._deepest = self._levels = 0
         self._names: dict[str, str] = {}
+        self._steps: set[int | float] = set()
+        self._joint: list[tuple[Schema, str]] = []
         self._exclusive: list[tuple[list[Schema], str]] = []
         self.open: deque[tuple[str, Any, str]] = deque()
         self.defs: dict[str, Schema] = {}
@@ -97,14 +107,21 @@ class _Walk:
         return self._names[place]
 
     def check(self) -> None:
-        """What can be said only once everything is read: see :mod:`finite` and :mod:`disjoint`."""
+        """What can be said only once everything is read: see :mod:`finite`, :mod:`steps` and :mod:`disjoint`."""
         places = {name: place for place, name in self._names.items()}
-        for name in endless(self.defs):
+        for name in endless(self.defs, self._what):
             raise wrong(f"{self._what}: the schema at {places[name]}", "no value that ends fits it")
+        if len(self._steps) > 1 and len(self._joint) * len(self.defs) > MAX_COMPARISONS:
+            raise too_complex(f"{self._what}: multipleOf", "steps of several sizes amid many references")
+        for schema, where in self._joint if len(self._steps) > 1 else ():
+            step = joined(schema, self.defs)
+            if step is not None and digits(step) > MAX_STEP:
+                raise too_complex(where, f"together they come to {step}, whose digits are more than {MAX_STEP}")
+        budget = iter(range(MAX_COMPARISONS))
         for options, where in self._exclusive:
             for index, option in enumerate(options):
                 for number, other in enumerate(options[:index]):
-                    if not disjoint(option, other, self.defs):
+                    if not disjoint(option, other, self.defs, budget):
                         why = f"options {number} and {index} may fit the same value"
                         raise not_held(where, why, "Use anyOf, or give each option a const that tells it apart.")
 
@@ -113,6 +130,19 @@ class _Walk:
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise too_complex(self._what, f"more than {MAX_NODES} schemas")
+        self._depth += 1
+        self._deepest = max(self._deepest, self._depth)
+        written = self._write(node, place)
+        self._depth -= 1
+        return written
+
+    def end_definition(self) -> None:
+        """Adds the depth of the definition just written to those before. Raises InvalidField beyond the bound."""
+        self._levels, self._deepest = self._levels + self._deepest, 0
+        if self._levels > MAX_LEVELS:
+            raise too_complex(self._what, f"its definitions are more than {MAX_LEVELS} levels deep in all")
+
+    def _write(self, node: Any, place: str) -> Schema:
         if isinstance(node, bool):
             return node
         if not isinstance(node, dict):
@@ -124,6 +154,8 @@ class _Walk:
             if any(keyword in node for keyword in group):
                 take(self, node, place, out, more)
         self._join(out, more)
+        if "allOf" in out or "$ref" in out or "anyOf" in out:
+            self._joint.append((out, self.where("multipleOf", place)))
         found: Schema = out or True
         return {"anyOf": [found, {"type": "null"}]} if node.get("nullable") is True and out else found
 
@@ -191,6 +223,7 @@ class _Walk:
                 out[keyword] = values.number(node[keyword], self.where(keyword, place))
         if "multipleOf" in node:
             out["multipleOf"] = values.step(node["multipleOf"], self.where("multipleOf", place))
+            self._steps.add(out["multipleOf"])
 
     def text(self, node: dict[str, Any], place: str, out: dict[str, Any], more: list[Schema]) -> None:
         """Lengths and patterns of strings."""

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 from meshnode.engine.constrain.disjoint import type_of
 from meshnode.engine.constrain.document import EXACT
 from meshnode.engine.constrain.refuse import not_held, too_complex, wrong
+from meshnode.engine.constrain.steps import MAX_STEP, digits
 
 TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 MAX_COUNT = 20_000
@@ -55,11 +57,13 @@ def number(value: Any, where: str) -> int | float:
 
 
 def step(value: Any, where: str) -> int | float:
-    """``multipleOf``: a number above 0 of at most 9 digits before and after the point."""
+    """``multipleOf``: a number above 0 of at most 9 digits before and after the point, and few that are not zero."""
     if number(value, where) <= 0:
         raise wrong(where, f"must be above 0, not {value!r}")
     if value > 1e9 or round(value, 9) != value:
         raise not_held(f"{where} ({value})", "it has too many digits", "Use a step of at most 9 digits.")
+    if digits(Fraction(str(value))) > MAX_STEP:
+        raise not_held(f"{where} ({value})", f"its digits are more than {MAX_STEP}", "Use a rounder step.")
     return int(value) if value == int(value) else value
 
 
