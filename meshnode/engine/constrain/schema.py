@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from meshnode.engine.constrain import formats, values
 from meshnode.engine.constrain.disjoint import Schema, disjoint
 from meshnode.engine.constrain.document import below, find, load
 from meshnode.engine.constrain.finite import endless
+from meshnode.engine.constrain.joint import MAX_PATTERNS, MAX_STEP, digits, joined
 from meshnode.engine.constrain.objects import object_keywords
 from meshnode.engine.constrain.patterns import rewrite
 from meshnode.engine.constrain.refuse import not_held, too_complex, wrong
-from meshnode.engine.constrain.steps import MAX_STEP, digits, joined
 
 MAX_NODES = 5_000
 """Schemas in a schema."""
@@ -31,7 +32,8 @@ MAX_OPTIONS = 500
 MAX_EXCLUSIVE = 100
 """Of ``oneOf``, whose options are compared each with each."""
 MAX_COMPARISONS = 50_000
-"""Of options of ``oneOf`` in one schema, and of what is inside them: about half a second."""
+"""In one schema, of options of ``oneOf`` and what is inside them: about half a second. As many combined schemas are
+looked at, each with all that it may refer to."""
 
 ANNOTATIONS = frozenset({
     "$anchor", "$comment", "$defs", "$dynamicAnchor", "$id", "$schema", "contentEncoding", "contentMediaType",
@@ -89,7 +91,7 @@ class _Walk:
         self._nodes = 0
         self._depth = self._deepest = self._levels = 0
         self._names: dict[str, str] = {}
-        self._steps: set[int | float] = set()
+        self._steps: list[int | float] = []
         self._joint: list[tuple[Schema, str]] = []
         self._exclusive: list[tuple[list[Schema], str]] = []
         self.open: deque[tuple[str, Any, str]] = deque()
@@ -107,16 +109,11 @@ class _Walk:
         return self._names[place]
 
     def check(self) -> None:
-        """What can be said only once everything is read: see :mod:`finite`, :mod:`steps` and :mod:`disjoint`."""
+        """What can be said only once everything is read: see :mod:`finite`, :mod:`joint` and :mod:`disjoint`."""
         places = {name: place for place, name in self._names.items()}
         for name in endless(self.defs, self._what):
             raise wrong(f"{self._what}: the schema at {places[name]}", "no value that ends fits it")
-        if len(self._steps) > 1 and len(self._joint) * len(self.defs) > MAX_COMPARISONS:
-            raise too_complex(f"{self._what}: multipleOf", "steps of several sizes amid many references")
-        for schema, where in self._joint if len(self._steps) > 1 else ():
-            step = joined(schema, self.defs)
-            if step is not None and digits(step) > MAX_STEP:
-                raise too_complex(where, f"together they come to {step}, whose digits are more than {MAX_STEP}")
+        self._check_joint()
         budget = iter(range(MAX_COMPARISONS))
         for options, where in self._exclusive:
             for index, option in enumerate(options):
@@ -124,6 +121,21 @@ class _Walk:
                     if not disjoint(option, other, self.defs, budget):
                         why = f"options {number} and {index} may fit the same value"
                         raise not_held(where, why, "Use anyOf, or give each option a const that tells it apart.")
+
+    def _check_joint(self) -> None:
+        """Raises InvalidField where keywords cost too much together: see :mod:`joint`."""
+        if sum(digits(Fraction(str(step))) for step in self._steps) > 5 * MAX_STEP:
+            raise too_complex(f"{self._what}: multipleOf", f"the digits of all come to more than {5 * MAX_STEP}")
+        if len(self._joint) * len(self.defs) > MAX_COMPARISONS:
+            raise too_complex(self._what, f"{len(self._joint)} combined schemas among {len(self.defs)} references")
+        for schema, place in self._joint:
+            step, patterns = joined(schema, self.defs)
+            if step is not None and digits(step) > MAX_STEP:
+                why = f"together they come to {step}, whose digits are more than {MAX_STEP}"
+                raise too_complex(self.where("multipleOf", place), why)
+            if patterns > MAX_PATTERNS:
+                why = f"{patterns} patterns and formats come together; {MAX_PATTERNS} are the most"
+                raise too_complex(self.where("pattern", place), why)
 
     def schema(self, node: Any, place: str) -> Schema:
         """The canonical schema of the one at ``place``."""
@@ -155,7 +167,7 @@ class _Walk:
                 take(self, node, place, out, more)
         self._join(out, more)
         if "allOf" in out or "$ref" in out or "anyOf" in out:
-            self._joint.append((out, self.where("multipleOf", place)))
+            self._joint.append((out, place))
         found: Schema = out or True
         return {"anyOf": [found, {"type": "null"}]} if node.get("nullable") is True and out else found
 
@@ -223,7 +235,7 @@ class _Walk:
                 out[keyword] = values.number(node[keyword], self.where(keyword, place))
         if "multipleOf" in node:
             out["multipleOf"] = values.step(node["multipleOf"], self.where("multipleOf", place))
-            self._steps.add(out["multipleOf"])
+            self._steps.append(out["multipleOf"])
 
     def text(self, node: dict[str, Any], place: str, out: dict[str, Any], more: list[Schema]) -> None:
         """Lengths and patterns of strings."""

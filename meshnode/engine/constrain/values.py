@@ -12,8 +12,8 @@ from typing import Any
 
 from meshnode.engine.constrain.disjoint import type_of
 from meshnode.engine.constrain.document import EXACT
+from meshnode.engine.constrain.joint import MAX_STEP, digits
 from meshnode.engine.constrain.refuse import not_held, too_complex, wrong
-from meshnode.engine.constrain.steps import MAX_STEP, digits
 
 TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 MAX_COUNT = 20_000
