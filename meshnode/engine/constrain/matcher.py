@@ -138,9 +138,10 @@ class Matcher:
 
     def _check(self) -> None:
         if self._inner.is_error():
-            if self._inner.stop_reason() == "NoExtensionBias":
+            reason = _first_line(self._inner.get_error())
+            if "NoExtension" in reason:
                 raise wrong(self._what, "no text that this model can write goes on from here")
-            raise too_complex(self._what, _first_line(self._inner.get_error()))
+            raise too_complex(self._what, reason)
 
 
 class Constrainer:

@@ -137,8 +137,9 @@ class _Reader:
             self.at = named.end()
         self.out.append("(?:")
         size = self.alternatives(depth + 1)
-        if self._take() != ")":
+        if not self.more():
             raise wrong(self._where, "a group is not closed")
+        self._take()
         self.out.append(")")
         return size + 1
 
