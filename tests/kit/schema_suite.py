@@ -48,6 +48,7 @@ def _groups(package: Path) -> Iterator[tuple[tuple[str, int], Group]]:
 
 
 def _package() -> Path:
+    pytest.importorskip("jsonschema", reason="jsonschema is of the development set: scripts/setup")
     name = f"jsonschema-{version('jsonschema')}"
     folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "meshnode" / "jsonschema"
     package = folder / f"{name}.tar.gz"
