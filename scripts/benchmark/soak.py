@@ -181,7 +181,7 @@ def soaked(given: argparse.Namespace) -> Checks:
         )  # fmt: skip
         try:
             node.start()
-            return trio.run(run, node, given, keys)
+            return streams.in_trio(run, node, given, keys)
         finally:
             node.stop()
 
