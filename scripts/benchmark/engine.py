@@ -19,10 +19,12 @@ from rich.table import Table
 
 from benchmark import chart, llama_server, loads
 from benchmark.figures import FIGURES, LOADS, ONCE, OURS, THEIRS, Outcome, outcome
-from benchmark.servers import Running, ServerError, Setup, started
+from benchmark.servers import Running, ServerError, Setup, interruptible, started
 from benchmark.streams import LoadError
 
 SETTLE_S: Final = 1.0
+WIDTH: Final = 140
+"""Columns of the table in a file or a pipe."""
 QUICK: Final = {"tokens": 24, "prefix": 300, "long": 1500, "turn_tokens": 8, "schema_tokens": 32, "texts": 16}
 """Sizes that show in a minute or two a round that everything works; the gains are smaller than they would be."""
 
@@ -59,7 +61,7 @@ class Measured:
 def run_round(measured: Measured, name: str, number: int, setup: Setup, given: argparse.Namespace) -> None:
     """Start one server, put each load on it, stop it; embeddings last, where need be on a server of their own."""
     sizes = loads.Sizes(salt=number, **(QUICK if given.quick else {"tokens": given.tokens}))
-    wanted = [load for load in loads.RUN if load in given.only and (number == 0 or load not in ONCE)]
+    wanted = [load for load in loads.RUN if load in given.only and (number == 0 or load not in given.once)]
     program = None if name == OURS else given.server
     apart = [load for load in wanted if load == "embeddings" and program]
     together = [load for load in wanted if load not in apart]
@@ -79,9 +81,12 @@ def run_round(measured: Measured, name: str, number: int, setup: Setup, given: a
 def run_rounds(setup: Setup, given: argparse.Namespace) -> Measured:
     """Every server once a round, the other first in every second round; one that does not start is said."""
     measured = Measured()
-    for number in range(given.rounds):
-        for name in given.sides if number % 2 == 0 else reversed(given.sides):
-            run_round(measured, name, number, setup, given)
+    try:
+        for number in range(given.rounds):
+            for name in given.sides if number % 2 == 0 else reversed(given.sides):
+                run_round(measured, name, number, setup, given)
+    except KeyboardInterrupt:
+        measured.failures.append("interrupted: what was measured before stands above")
     return measured
 
 
@@ -149,12 +154,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--gpu", metavar="BACKEND", help="with --build: ggml's name of a GPU backend, such as CUDA")
     parser.add_argument("--model", type=Path, required=True, help="GGUF file")
     parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="CPU threads of each")
-    parser.add_argument("--context", type=int, default=8192, help="context in tokens, for all streams together")
+    parser.add_argument("--context", type=int, default=16384, help="context in tokens, for all streams together")
     parser.add_argument("--slots", type=int, default=16, help="requests that run side by side")
     parser.add_argument("--gpu-layers", type=int, default=0, help="layers on the GPU; 0 is the CPU alone")
     parser.add_argument("--tokens", type=int, default=64, help="tokens of each answer of the plain streams")
     parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured")
     parser.add_argument("--only", choices=LOADS, nargs="+", default=list(LOADS), metavar="ROW", help=", ".join(LOADS))
+    parser.add_argument(
+        "--once", choices=LOADS, nargs="*", default=list(ONCE), metavar="ROW",
+        help=f"rows of the first round alone, because they are long [{' '.join(ONCE)}]",
+    )  # fmt: skip
     parser.add_argument(
         "--sides", choices=[OURS, THEIRS], nargs="+", default=[OURS, THEIRS], help="measure one of both"
     )
@@ -175,6 +184,7 @@ def llama_program(given: argparse.Namespace) -> Path:
 def main() -> None:
     """Measure, print and write; exits 1 where there is no llama-server to be had, or nothing could be measured."""
     given = arguments()
+    interruptible()
     try:
         if THEIRS in given.sides:
             given.server = llama_program(given)
@@ -185,7 +195,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     rows, title = outcomes(measured, given), described(measured, setup, given)
-    Console().print(table(rows, title))
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table(rows, title))
     for failure in dict.fromkeys(measured.failures):
         sys.stderr.write(f"– {failure}\n")
     if given.json:

@@ -108,6 +108,12 @@ def started(name: str, setup: Setup, program: Path | None) -> Iterator[Running]:
                 _stop(process)
 
 
+def interruptible() -> None:
+    """SIGTERM does what Ctrl-C does, in the background too: trio unwinds, and servers are stopped on the way out."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
 def _spawn(command: Sequence[str], log: int) -> subprocess.Popen[bytes]:
     """In a session of its own, so that nothing it starts outlives it; without settings of another node."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MESHNODE_", "LLAMA_"))}

@@ -22,8 +22,8 @@ import httpx2
 import trio
 
 from benchmark import streams
-from benchmark.nodes import Node, NodeError, ended, model_path
-from benchmark.servers import tree
+from benchmark.nodes import Node, NodeError, model_path
+from benchmark.servers import interruptible, tree
 from benchmark.soak_asks import Ask, draw, stock
 from benchmark.soak_judge import drift, faults, foreign, margin
 from benchmark.soak_report import Checks, Sample, checked, lines
@@ -181,7 +181,7 @@ def soaked(given: argparse.Namespace) -> Checks:
         )  # fmt: skip
         try:
             node.start()
-            return trio.run(run, node, given, keys)
+            return streams.in_trio(run, node, given, keys)
         finally:
             node.stop()
 
@@ -189,9 +189,9 @@ def soaked(given: argparse.Namespace) -> Checks:
 def main() -> None:
     """Soak, print, write."""
     given = arguments()
+    interruptible()
     try:
-        with ended(()):  # SIGTERM unwinds too, and with it the node
-            checks = soaked(given)
+        checks = soaked(given)
     except (NodeError, LoadError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

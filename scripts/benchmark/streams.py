@@ -101,6 +101,15 @@ def conversation(messages: Sequence[Mapping[str, str]], tokens: int) -> dict[str
     }
 
 
+def in_trio(main: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    """``trio.run``; an interrupt comes out as itself, however many nurseries it passed."""
+    try:
+        return trio.run(main, *arguments)
+    except* KeyboardInterrupt:
+        pass
+    raise KeyboardInterrupt
+
+
 def run(url: str, load: Callable[[httpx2.AsyncClient], Awaitable[T]]) -> T:
     """Run a load against a server, and give what it gives. Raises LoadError, for all that HTTP can do wrong too."""
 
@@ -109,7 +118,7 @@ def run(url: str, load: Callable[[httpx2.AsyncClient], Awaitable[T]]) -> T:
             return await load(client)
 
     try:
-        return trio.run(inside)
+        return in_trio(inside)
     except* (LoadError, httpx2.HTTPError) as group:
         failed = first_of(group)  # what is raised in here would come out as a group again
     raise LoadError(f"{url}: {failed!r}", getattr(failed, "code", ""))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
-from benchmark.streams import Answer, LoadError, first_of, refused, take
+from benchmark.streams import Answer, LoadError, first_of, in_trio, refused, run, take
 
 
 def test_text_times_and_ends_are_kept_by_choice() -> None:
@@ -43,3 +44,22 @@ def test_a_refusal_gives_its_reason(content: bytes, code: str, said: str) -> Non
 def test_the_first_error_is_found_in_nested_groups() -> None:
     inner = ValueError("x")
     assert first_of(ExceptionGroup("a", [ExceptionGroup("b", [inner]), KeyError()])) is inner
+
+
+async def fail_in_a_nursery(error: BaseException) -> None:
+    async def fail() -> None:
+        raise error
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fail)
+
+
+def test_an_interrupt_comes_out_as_itself() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        in_trio(fail_in_a_nursery, KeyboardInterrupt())
+
+
+def test_a_failed_load_is_one_error_that_names_the_server() -> None:
+    with pytest.raises(LoadError, match="http://x.invalid: .*too much") as caught:
+        run("http://x.invalid", lambda _client: fail_in_a_nursery(LoadError("too much", "busy")))
+    assert caught.value.code == "busy"
