@@ -163,6 +163,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", help="GGUF file [SmolLM2]")
     parser.add_argument("--slots", type=int, default=8, help="requests that run side by side")
     parser.add_argument("--context", type=int, default=8192, help="context in tokens, for all together")
+    cache_help = "MiB that idle conversations may take; little, so that they are full before memory is judged"
+    parser.add_argument("--cache-ram", type=int, default=64, help=cache_help)
     parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="CPU threads")
     parser.add_argument("--json", type=Path, metavar="FILE.json", help="write the counts and samples as JSON too")
     return parser.parse_args(words)
@@ -178,6 +180,7 @@ def soaked(given: argparse.Namespace) -> Checks:
         node = Node(
             "soak", Path(folder), "--model", str(model), "--slots", str(given.slots), "--context", str(given.context),
             "--threads", str(given.threads), "--engine-threads-batch", str(given.threads), "--api-key-file", str(ring),
+            "--engine-cache-ram", str(given.cache_ram),
         )  # fmt: skip
         try:
             node.start()

@@ -60,6 +60,6 @@ def test_an_interrupt_comes_out_as_itself() -> None:
 
 
 def test_a_failed_load_is_one_error_that_names_the_server() -> None:
-    with pytest.raises(LoadError, match="http://x.invalid: .*too much") as caught:
+    with pytest.raises(LoadError, match=r"http://x\.invalid: .*too much") as caught:
         run("http://x.invalid", lambda _client: fail_in_a_nursery(LoadError("too much", "busy")))
     assert caught.value.code == "busy"
