@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnode.engine.budget import BUSY_S, SMALLEST, StepBudget
+from meshnode.engine.budget import BUSY_S, SMALLEST, TILE, StepBudget
 
 
 def test_full_size_until_something_was_measured() -> None:
@@ -35,14 +35,14 @@ def test_a_chunk_takes_a_few_of_the_streams_own_steps() -> None:
     budget = StepBudget(512, prefill_tps=10_000)
     for _ in range(30):
         budget.observe(4, 0, 0.005)
-    assert budget.tokens(decoding=4) == 224, "25 ms of prefill beside steps of 5 ms, in whole multiples"
+    assert budget.tokens(decoding=4) == 192 - 4, "25 ms of prefill beside steps of 5 ms, in whole tiles"
     assert budget.tokens(decoding=0) == 512
 
 
 def test_a_slow_machine_gives_prompts_as_much_time_as_the_streams() -> None:
     budget = StepBudget(512, prefill_tps=400)
     budget.observe(4, 0, 0.4)
-    assert budget.tokens(decoding=4) == 160
+    assert budget.tokens(decoding=4) == 128 - 4
 
 
 def test_the_streams_share_of_a_step_is_not_taken_for_the_prompts() -> None:
@@ -57,6 +57,13 @@ def test_tiny_steps_tell_nothing() -> None:
     budget.observe(0, 1, 1.0)
     budget.observe(0, 512, 0.0)
     assert budget.tokens(decoding=4) == 508
+
+
+@pytest.mark.parametrize("decoding", [0, 1, 4, 16, 31, 32, 33, 63, 64, 100])
+def test_steps_are_whole_tiles_with_half_a_tile_of_prompt_at_least(decoding: int) -> None:
+    tokens = StepBudget(512, prefill_tps=1.0).tokens(decoding=decoding)
+    assert (tokens + decoding) % TILE == 0
+    assert SMALLEST <= tokens < SMALLEST + TILE
 
 
 @given(st.integers(1, 600), st.floats(0, 1e6), st.integers(0, 700))
