@@ -16,8 +16,8 @@ QUIET_S = 0.5
 """Time a chunk may take when nobody waits for a next token: a new request waits at most for one chunk."""
 TILE = 64
 """Rows of a step are multiples of this while a prompt is computed. llama.cpp's attention on a CPU takes so many rows at
-once (``ggml_fa_tile_config::Q``), and one by one where there are fewer: at 3,000 tokens of context 36 rows were measured
-to take 2.4 s, and 64 rows 0.6 s."""
+once (``ggml_fa_tile_config::Q``), and one by one where there are fewer: with 3,000 tokens of context 36 rows were
+measured to take 2.4 s, and 64 rows 0.6 s."""
 SMALLEST = TILE // 2
 """Prompt tokens of a step at least; steps with fewer tell nothing of the speed."""
 _WEIGHT = 0.3

@@ -48,7 +48,7 @@ def _unwatched(_rows: int, _seconds: float) -> None:
     """Nobody wants to know how long steps take."""
 
 
-def _scheduler(backend: Backend, *, host_bytes: int, queue_limit: int) -> Scheduler:
+def _scheduler(backend: Backend, *, host_bytes: int, queue_limit: int, most_rows: int) -> Scheduler:
     info = backend.info
     return Scheduler(
         slots=info.n_seq_max,
@@ -57,6 +57,7 @@ def _scheduler(backend: Backend, *, host_bytes: int, queue_limit: int) -> Schedu
         cuttable=backend.cuttable,
         host_bytes=host_bytes,
         queue_limit=queue_limit,
+        most_rows=most_rows,
     )
 
 
@@ -92,8 +93,9 @@ class Loop:
         self._complain = complain
         self._paced = paced
         self._admission = Admission(backend, template, entropy=entropy)
-        self._scheduler = _scheduler(backend, host_bytes=host_bytes, queue_limit=queue_limit)
-        self._budget = StepBudget(max(step_tokens, info.n_seq_max + 1), prefill_tps=prefill_tps)
+        most = max(step_tokens, info.n_seq_max + 1)
+        self._scheduler = _scheduler(backend, host_bytes=host_bytes, queue_limit=queue_limit, most_rows=most)
+        self._budget = StepBudget(most, prefill_tps=prefill_tps)
         self._embedder = Embedder(
             backend, most=step_tokens, prefill_tps=prefill_tps, clock=clock, queue_limit=queue_limit
         )

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from meshnode.domain import ServiceClass
 from meshnode.engine.backend import Row
+from meshnode.engine.budget import TILE
 from meshnode.engine.fairness import TokenCounters
 from meshnode.engine.memory import Memory, Operation
 from meshnode.engine.sequence import TokenSequence
@@ -86,9 +87,11 @@ class Scheduler:
         cuttable: bool = True,
         host_bytes: int = 0,
         queue_limit: int = 1024,
+        most_rows: int = 0,
         patience_s: float = 2.0,
     ) -> None:
         self.cells = cells
+        self._most_rows = most_rows
         self._slots = slots
         self._patience_s = patience_s
         self._queue_limit = queue_limit
@@ -165,7 +168,7 @@ class Scheduler:
         self.memory.tidy()
         ready = [s for s in self._running.values() if s.decoding and s.allowance > 0]
         chunks = [Chunk(sequence, 1, True) for sequence in ready]
-        chunks += self._prefill(budget(len(ready)))
+        chunks += self._prefill(budget(len(ready)), self._most_rows - len(ready))
         for sequence, length, _ in chunks:
             answer = length if sequence.decoding else 0
             self._counters.charge(sequence.caller, prompt=length - answer, answer=answer)
@@ -256,8 +259,12 @@ class Scheduler:
             elif sequence.stalled_at is None:
                 sequence.stalled_at = now
 
-    def _prefill(self, budget: int) -> list[Chunk]:
-        """Share the budget: half to the first in order, then the shortest, then the first again."""
+    def _prefill(self, budget: int, most: int) -> list[Chunk]:
+        """Share the budget: half to the first in order, then the shortest, then the first again.
+
+        What would be left of a prompt and fills no tile of rows is computed with the rest, up to ``most`` tokens in
+        all: alone it would take longer than a whole tile (see :mod:`meshnode.engine.budget`).
+        """
         wanting = [s for s in self._running.values() if not s.decoding and s.allowance > 0]
         if not wanting or budget <= 0:
             return []
@@ -269,6 +276,12 @@ class Scheduler:
             shares[sequence] = min(sequence.stretch, left)
             left -= shares[sequence]
         shares[first] += min(first.stretch - shares[first], left)
+        spare = most - sum(shares.values())
+        for sequence, share in shares.items():
+            rest = sequence.stretch - share
+            if share and 0 < rest < TILE and rest <= spare:
+                shares[sequence] += rest
+                spare -= rest
         return [Chunk(s, length, length == s.pending) for s in wanting if (length := shares[s])]
 
     def _requeue(self, sequence: TokenSequence) -> TokenSequence:

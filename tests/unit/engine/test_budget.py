@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnode.engine.budget import BUSY_S, SMALLEST, TILE, StepBudget
+from meshnode.engine.scheduler import Scheduler
+from tests.kit.schedules import at_most, sequence
 
 
 def test_full_size_until_something_was_measured() -> None:
@@ -71,3 +73,14 @@ def test_never_over_the_ceiling_and_never_nothing_while_there_is_room(ceiling: i
     tokens = StepBudget(ceiling, prefill_tps=tps).tokens(decoding=decoding)
     room = max(0, ceiling - decoding)
     assert min(room, SMALLEST) <= tokens <= room
+
+
+@pytest.mark.parametrize(
+    ("prompt", "most", "first"),
+    [(100, 512, 100), (127, 512, 127), (128, 512, 64), (200, 512, 64), (100, 90, 64), (100, 0, 64)],
+)
+def test_the_end_of_a_prompt_that_fills_no_tile_is_computed_with_the_rest(prompt: int, most: int, first: int) -> None:
+    scheduler = Scheduler(slots=1, cells=1000, most_rows=most)
+    scheduler.submit(sequence(1, prompt))
+    (chunk,) = scheduler.plan(at_most(TILE), 0.0).chunks
+    assert (chunk.length, chunk.last) == (first, first == prompt)
