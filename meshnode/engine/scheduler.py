@@ -75,7 +75,8 @@ class Scheduler:
 
     Every sequence submitted must fit into ``cells`` alone, with all the tokens it may ever have. The model has ``ids``
     sequence ids, at least ``slots``; those beyond hold what ended requests left behind. ``cuttable`` tells whether its
-    memory can be cut at any token; ``host_bytes`` of states are kept outside it.
+    memory can be cut at any token; ``host_bytes`` of states are kept outside it. ``most_rows`` bounds
+    what a step may carry beyond its budget so as to end a prompt.
     """
 
     def __init__(
