@@ -51,6 +51,7 @@ async def fail_in_a_nursery(error: BaseException) -> None:
         raise error
 
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep_forever)
         nursery.start_soon(fail)
 
 
