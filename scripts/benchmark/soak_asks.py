@@ -115,7 +115,8 @@ def _choice(rng: random.Random, _greedy: list[Ask]) -> Ask:
 
 
 def _tool(rng: random.Random, _greedy: list[Ask]) -> Ask:
-    return _ask(rng, "tool", {"tools": [TOOL], "tool_choice": "required", "temperature": 0.7})
+    how = {"tool_choice": "required", "parallel_tool_calls": False}  # the judge reads one call's arguments
+    return _ask(rng, "tool", {"tools": [TOOL], "temperature": 0.7, **how})
 
 
 def _too_long(rng: random.Random, _greedy: list[Ask]) -> Ask:
