@@ -12,14 +12,17 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
+import msgspec
+
 from meshnode.domain import GenerationRequest, Tool, ToolMode
 from meshnode.engine.backend import Backend
 from meshnode.engine.constrain.matcher import Constrainer, Matcher, Vocabulary
+from meshnode.engine.constrain.schema import canonical
 from meshnode.engine.replies.families import family_of, reading_fences
 from meshnode.engine.replies.family import Family
 from meshnode.engine.replies.reading import Parser
 from meshnode.engine.templates import ChatTemplate
-from meshnode.errors import InvalidField
+from meshnode.errors import RequestError, UnsupportedParameter
 
 _ID_BYTES = 6
 """Of a call's id: nine letters and digits in all with its number, as Mistral's templates want them."""
@@ -71,20 +74,19 @@ class Forms:
         if request.constraint is not None:
             return self._constrainer.compile(request.constraint)
         tools = _callable(request)
-        if not tools:
-            return None
-        source = self._family.forced(
-            tools,
-            request.tool_choice,
-            parallel=request.parallel_tool_calls,
-            prompt_tail=prompt_tail,
-            control=self._marks,
-        )
-        if source is None:
+        must = request.tool_choice.mode is ToolMode.REQUIRED
+        if not tools or not (must or any(tool.strict for tool in tools)):
             return None
         try:
-            return self._constrainer.compile_grammar(source)
-        except InvalidField as error:
+            source = self._family.forced(
+                [_checked(tool) if must or tool.strict else tool for tool in tools],
+                request.tool_choice,
+                parallel=request.parallel_tool_calls,
+                prompt_tail=prompt_tail,
+                control=self._marks,
+            )
+            return None if source is None else self._constrainer.compile_grammar(source)
+        except RequestError as error:
             error.param = "tools"
             raise
 
@@ -144,6 +146,20 @@ class _Ids:
     def _digest(self) -> str:
         said = array("q", self._form.prompt).tobytes() + f"{self._form.seed}/{self._choice}".encode()
         return hashlib.blake2b(said, digest_size=_ID_BYTES // 2).hexdigest()
+
+
+def _checked(tool: Tool) -> Tool:
+    """A tool whose schema may be compiled: judged as an answer's is, since one can be made to cost what it likes.
+
+    What cannot be held is refused of a strict tool; any other is held to a JSON object, whatever is in it.
+    """
+    try:
+        canonical(tool.parameters, f"the parameters of {tool.name}")
+    except UnsupportedParameter:
+        if tool.strict:
+            raise
+        return msgspec.structs.replace(tool, parameters="{}")
+    return tool
 
 
 def _callable(request: GenerationRequest) -> tuple[Tool, ...]:

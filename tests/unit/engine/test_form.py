@@ -161,6 +161,33 @@ def test_a_call_that_must_be_is_made_by_any_model(names: tuple[str, ...]) -> Non
     assert driven.reason(number) is FinishReason.TOOL_CALLS
 
 
+def test_a_tool_whose_schema_was_made_to_be_slow_or_deep_is_refused_as_an_answers_is() -> None:
+    deep = {f"a{place}": {"properties": {"x": {"$ref": f"#/$defs/a{place + 1}"}}} for place in range(1200)}
+    slow = {"allOf": [{"type": "integer", "multipleOf": 9973}, {"multipleOf": 9967}]}
+    for schema in (
+        {"$defs": deep | {"a1200": {}}, "properties": {"y": {"$ref": "#/$defs/a0"}}},
+        {"properties": {"n": slow}},
+    ):
+        for strict in (False, True):
+            driven = Driven(FakeBackend(n_ctx=1 << 18))
+            tool = Tool(name="f", parameters=json.dumps({"type": "object"} | schema), strict=strict)
+            number = driven.submit(offering(tool, mode=ToolMode.REQUIRED))
+            driven.run()
+            assert (driven.failed(number).code, driven.failed(number).param) == ("invalid_value", "tools")
+
+
+def test_what_cannot_be_held_of_a_tool_is_refused_if_it_is_strict_and_let_be_if_not() -> None:
+    for strict in (False, True):
+        driven = Driven(FakeBackend(script=lambda _: b'{"name": "f", "arguments": {}}'))
+        tool = Tool(name="f", parameters='{"type": "object", "not": {"required": ["a"]}}', strict=strict)
+        number = driven.submit(offering(tool, mode=ToolMode.REQUIRED, parallel_tool_calls=False))
+        driven.run()
+        if strict:
+            assert (driven.failed(number).code, driven.failed(number).param) == ("unsupported_parameter", "tools")
+        else:
+            assert calls(driven, number) == [("f", "{}")]
+
+
 def test_ids_of_calls_repeat_with_the_answer_and_differ_between_answers() -> None:
     def ids(text: str, seed: int) -> list[str]:
         driven = Driven(FakeBackend())
