@@ -121,6 +121,14 @@ class RerankResult(Tagged, frozen=True):
     score: float
 
 
+class Counted(Tagged, frozen=True):
+    """What a prompt is to the model: how many tokens, which, and its text as it was given, rendered or read back."""
+
+    tokens: int
+    token_ids: tuple[int, ...] = ()
+    text: str = ""
+
+
 class Heartbeat(Tagged, frozen=True):
     """Nothing new, still alive."""
 
@@ -170,6 +178,7 @@ Event = (
     | ToolCallDelta
     | EmbeddingResult
     | RerankResult
+    | Counted
     | Heartbeat
     | Resumed
     | ChoiceFinished

@@ -28,6 +28,7 @@ from meshnode.api.pages import load_pages, pages
 from meshnode.api.sse import encode
 from meshnode.api.status import status
 from meshnode.api.tls import certificate_names
+from meshnode.api.voice import voice_of
 from meshnode.errors import BodyTooLarge, InternalFault, MalformedBody, MeshnodeError, MethodNotAllowed, NotFound
 
 BODY_TIMEOUT_S: Final = 60
@@ -35,9 +36,11 @@ BODY_TIMEOUT_S: Final = 60
 
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
-CHAT: Final = Dialect("chatcmpl-", parse_chat, ChatRenderer)
-COMPLETION: Final = Dialect("cmpl-", parse_completion, CompletionRenderer)
-EMBEDDING: Final = Dialect("embd-", parse_embedding, EmbeddingRenderer)
+CHAT: Final = Dialect("chat", "chatcmpl-", parse_chat, ChatRenderer)
+COMPLETION: Final = Dialect("completion", "cmpl-", parse_completion, CompletionRenderer)
+EMBEDDING: Final = Dialect("embedding", "embd-", parse_embedding, EmbeddingRenderer)
+DIALECTS: Final = {"chat/completions": CHAT, "completions": COMPLETION, "embeddings": EMBEDDING}
+"""Those that generate, by their path below ``/v1``."""
 
 
 class Application(QuartTrio):
@@ -58,19 +61,22 @@ def create_app(context: ApiContext) -> QuartTrio:
     for routes in (models(context), status(context), admin(context), mesh(context), pages(load_pages())):
         app.register_blueprint(routes)
 
-    @app.post("/v1/chat/completions")
-    async def chat() -> Response:
-        return await answer(context, CHAT)
-
-    @app.post("/v1/completions")
-    async def completion() -> Response:
-        return await answer(context, COMPLETION)
-
-    @app.post("/v1/embeddings")
-    async def embeddings() -> Response:
-        return await answer(context, EMBEDDING)
-
+    for path, dialect in DIALECTS.items():
+        _route(app, context, path, dialect)
     return app
+
+
+def _route(app: QuartTrio, context: ApiContext, path: str, dialect: Dialect) -> None:
+    """A dialect at its own path, with the model in the path, and where Azure's clients look for it."""
+
+    @app.post(f"/v1/{path}", endpoint=path)
+    async def plain() -> Response:
+        return await answer(context, dialect)
+
+    @app.post(f"/v1/models/<path:model>/{path}", endpoint=f"{path} of a model")
+    @app.post(f"/openai/deployments/<path:model>/{path}", endpoint=f"{path} of a deployment")
+    async def of_model(model: str) -> Response:
+        return await answer(context, dialect, model=model)
 
 
 def _guard(app: QuartTrio, context: ApiContext) -> None:
@@ -136,7 +142,9 @@ def _errors(app: QuartTrio, context: ApiContext) -> None:
 
 
 def _response(error: MeshnodeError) -> Response:
-    response = Response(encode(errors.envelope(error)), status=error.status, content_type="application/json")
+    voice = voice_of(request.path, {name.lower(): value for name, value in request.headers.items()})
+    body = encode(voice.envelope(error, current().request_id))
+    response = Response(body, status=error.status, content_type="application/json")
     response.headers.update(errors.headers(error))
     return response
 

@@ -14,9 +14,10 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
 from quart import Quart, request
 from quart_trio.asgi import TrioASGIHTTPConnection
 
-from meshnode.api.errors import as_error, envelope, headers
+from meshnode.api.errors import as_error, headers
 from meshnode.api.guard import Admitted
 from meshnode.api.sse import encode
+from meshnode.api.voice import voice_of
 from meshnode.gateway.principal import Door, Principal
 
 STATE = "meshnode"
@@ -82,13 +83,21 @@ class Connection(TrioASGIHTTPConnection):
             nursery.start_soon(self.handle_request, nursery, request, send)
 
     async def _last_resort(self, error: Exception, send: ASGISendCallable) -> None:
-        ours = as_error(error, _state(self.scope)[STATE].request_id if STATE in _state(self.scope) else "")
+        state = _state(self.scope)
+        request_id = state[STATE].request_id if STATE in state else ""
+        ours = as_error(error, request_id)
         if self._started:
             return
         found = {"content-type": "application/json", **headers(ours)}
         pairs = [(name.lower().encode(), value.encode()) for name, value in found.items()]
         await send({"type": "http.response.start", "status": ours.status, "headers": pairs})
-        await send({"type": "http.response.body", "body": encode(envelope(ours)), "more_body": False})
+        await send(
+            {
+                "type": "http.response.body",
+                "body": encode(voice_of(self.scope["path"], {}).envelope(ours, request_id)),
+                "more_body": False,
+            }
+        )
 
 
 def _state(scope: Any) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from meshnode.api.render import Call, Collected, Heading, timings, usage
+from meshnode.api.errors import envelope
+from meshnode.api.render import NOTHING, Call, Collected, Heading, timings, usage
+from meshnode.errors import MeshnodeError
 from meshnode.events import (
     ChoiceFinished,
     Event,
@@ -22,7 +24,7 @@ from meshnode.events import (
 class ChatRenderer:
     """One chat answer. The role comes with the first delta of a choice; ``usage`` only where it was asked for."""
 
-    def __init__(self, heading: Heading, *, include_usage: bool) -> None:
+    def __init__(self, heading: Heading, *, include_usage: bool, echo: Mapping[str, Any] = NOTHING) -> None:
         self._heading = heading
         self._include_usage = include_usage
         self._begun: set[int] = set()
@@ -31,6 +33,10 @@ class ChatRenderer:
     def chunks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
         """Chunks of a stream for these events."""
         return [chunk for event in events for chunk in self._chunk(event)]
+
+    def failed(self, error: MeshnodeError) -> list[dict[str, Any]]:
+        """The last chunks of a stream that an error ends."""
+        return [envelope(error)]
 
     def collect(self, event: Event) -> None:
         """Take one event of a one-shot answer."""

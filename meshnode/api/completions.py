@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from meshnode.api.render import Collected, Heading, timings, usage
+from meshnode.api.errors import envelope
+from meshnode.api.render import NOTHING, Collected, Heading, timings, usage
+from meshnode.errors import MeshnodeError
 from meshnode.events import ChoiceFinished, Event, Finished, TextDelta, TokenLogprob
 
 
 class CompletionRenderer:
     """One completion. Chunks and the whole have the same shape in this dialect."""
 
-    def __init__(self, heading: Heading, *, include_usage: bool) -> None:
+    def __init__(self, heading: Heading, *, include_usage: bool, echo: Mapping[str, Any] = NOTHING) -> None:
         self._heading = heading
         self._include_usage = include_usage
         self._collected = Collected()
@@ -22,6 +24,10 @@ class CompletionRenderer:
     def chunks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
         """Chunks of a stream for these events."""
         return [chunk for event in events for chunk in self._chunk(event)]
+
+    def failed(self, error: MeshnodeError) -> list[dict[str, Any]]:
+        """The last chunks of a stream that an error ends."""
+        return [envelope(error)]
 
     def collect(self, event: Event) -> None:
         """Take one event of a one-shot answer."""

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from meshnode.api.render import Heading
+from meshnode.api.render import NOTHING, Heading
+from meshnode.errors import MeshnodeError
 from meshnode.events import EmbeddingResult, Event, Finished
 from meshnode.events import Usage as Counts
 
 
 class EmbeddingRenderer:
-    """One request's vectors, as numbers or, ``compact``, as base64 of little-endian float32."""
+    """One request's vectors, as numbers or, where the echo says ``compact``, as base64 of little-endian float32."""
 
-    def __init__(self, heading: Heading, *, include_usage: bool, compact: bool = False) -> None:
+    def __init__(self, heading: Heading, *, include_usage: bool, echo: Mapping[str, Any] = NOTHING) -> None:
         self._heading = heading
-        self._compact = compact
+        self._compact = bool(echo.get("compact"))
         self._vectors: dict[int, bytes] = {}
         self._usage = Counts()
 
     def chunks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
+        """None: this answer is not streamed."""
+        return []
+
+    def failed(self, error: MeshnodeError) -> list[dict[str, Any]]:
         """None: this answer is not streamed."""
         return []
 

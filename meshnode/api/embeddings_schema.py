@@ -6,12 +6,10 @@ Source: OpenAI's API reference for embeddings. Beyond it, texts and token ids ma
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from meshnode.api.embeddings import EmbeddingRenderer
 from meshnode.api.fields import Refusal, check_names, convert, integer, invalid, text
 from meshnode.api.schema import COMMON_REFUSALS, Ask, Asker
 from meshnode.api.strictjson import parse_object
@@ -57,8 +55,8 @@ def parse_embedding(body: bytes, asker: Asker) -> Ask:
         deadline_s=None if fields.deadline_ms is None else fields.deadline_ms / 1000,
         session=fields.session_id,
     )
-    renderer = partial(EmbeddingRenderer, compact=fields.encoding_format == "base64")
-    return Ask(request, stream=False, include_usage=True, model=fields.model, renderer=renderer)
+    echo = {"compact": fields.encoding_format == "base64"}
+    return Ask(request, stream=False, include_usage=True, model=fields.model, echo=echo)
 
 
 def _inputs(given: object) -> tuple[str | tuple[int, ...], ...]:

@@ -1,4 +1,4 @@
-"""The error tree as OpenAI's clients read it: envelope, status, and the headers that say whether to try again.
+"""The error tree as clients read it: envelope, status, and the headers that say whether to try again.
 
 Pure but for :func:`as_error`, which logs what nobody expected by type and place, never by its text: an exception's text
 may quote a prompt.
@@ -40,11 +40,30 @@ _RETRY_AFTER_S: Final[Mapping[type[MeshnodeError], float]] = {
     RateLimited: 5.0,
 }
 """Errors that pass by themselves, and how soon to try again unless the error knows better."""
+_ANTHROPIC: Final[Mapping[int, str]] = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+"""Anthropic's error types by status (its API reference, "Errors")."""
 
 
 def envelope(error: MeshnodeError) -> dict[str, Any]:
     """``{"error": {message, type, param, code}}``."""
     return {"error": {"message": str(error), "type": _type(error), "param": error.param, "code": error.code}}
+
+
+def anthropic(error: MeshnodeError, request_id: str) -> dict[str, Any]:
+    """Anthropic's ``{"type": "error", "error": {type, message}, request_id}``."""
+    kind = next((kind for status, kind in _ANTHROPIC.items() if error.status == status), None)
+    if kind is None:
+        kind = "invalid_request_error" if error.status < 500 else "api_error"
+    return {"type": "error", "error": {"type": kind, "message": str(error)}, "request_id": request_id}
 
 
 def headers(error: MeshnodeError) -> dict[str, str]:

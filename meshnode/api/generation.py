@@ -2,46 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol
 
+import msgspec
 import trio
-from quart import Response
+from quart import Response, request
 from quart.wrappers.response import ResponseBody
 
 from meshnode.api import sse
 from meshnode.api.asgi import body_of, current
 from meshnode.api.context import ApiContext
-from meshnode.api.errors import as_error, envelope
+from meshnode.api.errors import as_error
 from meshnode.api.feed import Feed, start_feed
+from meshnode.api.fields import invalid
 from meshnode.api.loading import LoadWatch
 from meshnode.api.render import Heading, Renderer, coalesce, fingerprint, overhead_ms, waiting
 from meshnode.api.schema import Ask, Asker
+from meshnode.api.voice import OPENAI, Voice
 from meshnode.domain import ModelId, RequestId
 from meshnode.errors import InternalFault, MeshnodeError, Unauthorized
 from meshnode.events import Event, Finished, Heartbeat, Loading, Prefilling, Queued
+from meshnode.gateway.principal import Principal
 from meshnode.mesh.answer import Route
 
 LARGE_BODY: Final = 1 << 17
 """Bytes of a body from which on it takes more than a few milliseconds to read."""
 PROGRESS_EVERY_S: Final = 1.0
 """How often a stream that waits for its model says how far that is, at most."""
+MOST_SESSION: Final = 256
 _WAITS: Final = (Queued, Loading, Heartbeat)
 
 
 class MakeRenderer(Protocol):
     """A renderer's class."""
 
-    def __call__(self, heading: Heading, *, include_usage: bool) -> Renderer: ...
+    def __call__(self, heading: Heading, *, include_usage: bool, echo: Mapping[str, Any] = ...) -> Renderer: ...
 
 
 class Dialect(NamedTuple):
-    """One way to ask and to be answered. ``prefix`` begins the answers' ids."""
+    """One way to ask and to be answered.
 
+    ``name`` is what a kept answer remembers it by, ``prefix`` begins the answers' ids. ``prepare`` completes a request
+    with what the node keeps for the principal (an earlier answer, say), before it is carried out.
+    """
+
+    name: str
     prefix: str
     parse: Callable[[bytes, Asker], Ask]
     renderer: MakeRenderer
+    voice: Voice = OPENAI
+    prepare: Callable[[ApiContext, Principal, Ask], Awaitable[Ask]] | None = None
 
 
 async def parsed(dialect: Dialect, body: bytes, asker: Asker) -> Ask:
@@ -51,18 +63,41 @@ async def parsed(dialect: Dialect, body: bytes, asker: Asker) -> Ask:
     return await trio.to_thread.run_sync(dialect.parse, body, asker)
 
 
-async def answer(context: ApiContext, dialect: Dialect) -> Response:
-    """The response to the request at hand. Raises MeshnodeError before its first byte; a stream ends with it."""
+async def answer(context: ApiContext, dialect: Dialect, *, model: str | None = None) -> Response:
+    """The response to the request at hand; a ``model`` in its path goes before the body's.
+
+    Raises MeshnodeError before its first byte; a stream ends with it.
+    """
     arrived = context.clock()
     handling = current()
     if handling.principal is None:
         raise Unauthorized("this call asks for a key.")
-    ask = await parsed(dialect, await body_of(), Asker(RequestId(handling.request_id), handling.principal.caller))
+    asker = Asker(RequestId(handling.request_id), handling.principal.caller, _request_headers())
+    ask = of_path(await parsed(dialect, await body_of(), asker), asker, model)
+    if dialect.prepare is not None:
+        ask = await dialect.prepare(context, handling.principal, ask)
     feed = start_feed(handling.nursery, context, ask.request)
     clocks = _Clocks(context.clock, arrived, context.clock())
     if ask.stream:
         return await _stream(context, dialect, ask, feed, clocks)
     return await _whole(context, dialect, ask, feed, clocks)
+
+
+def of_path(ask: Ask, asker: Asker, model: str | None) -> Ask:
+    """The request with what stands outside its body: the model of its path, the session of a header."""
+    request = ask.request
+    if model is not None:
+        request = msgspec.structs.replace(request, model=ModelId(model))
+        ask = ask._replace(model=model)
+    if request.session is None and (session := asker.headers.get("x-session-id")):
+        if len(session) > MOST_SESSION:
+            raise invalid("x-session-id", session, f"at most {MOST_SESSION} characters")
+        request = msgspec.structs.replace(request, session=session)
+    return ask._replace(request=request)
+
+
+def _request_headers() -> Mapping[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.scope["headers"]}
 
 
 class _Clocks(NamedTuple):
@@ -86,8 +121,7 @@ async def _whole(context: ApiContext, dialect: Dialect, ask: Ask, feed: Feed, cl
     while not isinstance(event := await _next_or_later(feed, watch), Finished):
         watch.see(event, trio.current_time())
         events.append(event)
-    make = ask.renderer or dialect.renderer
-    renderer = make(_heading(context, dialect, ask, feed.route), include_usage=True)
+    renderer = dialect.renderer(_heading(context, dialect, ask, feed.route), include_usage=True, echo=ask.echo)
     for one in [*events, event]:
         renderer.collect(one)
     response = Response(sse.encode(renderer.whole()), content_type="application/json")
@@ -113,8 +147,9 @@ async def _stream(context: ApiContext, dialect: Dialect, ask: Ask, feed: Feed, c
         while isinstance(begun, _WAITS):
             begun = await feed.receive()
     queue_ms = clocks.since_handed_over_ms()
-    renderer = dialect.renderer(_heading(context, dialect, ask, feed.route), include_usage=ask.include_usage)
-    stream = EventStream(context, feed, renderer, begun, ask.request.id)
+    heading = _heading(context, dialect, ask, feed.route)
+    renderer = dialect.renderer(heading, include_usage=ask.include_usage, echo=ask.echo)
+    stream = EventStream(context, feed, renderer, begun, ask.request.id, voice=dialect.voice)
     response = Response(stream, content_type="text/event-stream; charset=utf-8")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
@@ -127,9 +162,17 @@ class EventStream(ResponseBody):
     """The body of a stream: what is ready in one piece, a comment where nothing comes, an error at the end."""
 
     def __init__(
-        self, context: ApiContext, feed: Feed, renderer: Renderer, begun: Event | None, request_id: RequestId
+        self,
+        context: ApiContext,
+        feed: Feed,
+        renderer: Renderer,
+        begun: Event | None,
+        request_id: RequestId,
+        *,
+        voice: Voice = OPENAI,
     ) -> None:
         self._context = context
+        self._voice = voice
         self._feed = feed
         self._renderer = renderer
         self._begun = [begun] if begun is not None and not isinstance(begun, _WAITS) else []
@@ -165,19 +208,19 @@ class EventStream(ResponseBody):
     async def _next(self) -> bytes:
         if self._silent:
             self._silent = False
-            return sse.comment(waiting(self._waits_for))
+            return self._voice.idle(waiting(self._waits_for))
         events = self._begun or await self._more()
         self._begun = []
         if not events:
-            return sse.comment(waiting(self._waits_for))
+            return self._voice.idle(waiting(self._waits_for))
         waits = [event for event in events if isinstance(event, (*_WAITS, Prefilling))]
         self._waits_for = waits[-1] if waits else None
-        piece = sse.events(self._renderer.chunks(coalesce(events)))
+        piece = self._framed(self._renderer.chunks(coalesce(events)))
         if isinstance(events[-1], Finished):
             self._over = True
-            return piece + sse.DONE
+            return piece + self._voice.done
         if not piece and isinstance(self._waits_for, Loading) and trio.current_time() >= self._spoke + PROGRESS_EVERY_S:
-            return sse.comment(waiting(self._waits_for))
+            return self._voice.idle(waiting(self._waits_for))
         return piece
 
     async def _more(self) -> list[Event]:
@@ -196,7 +239,10 @@ class EventStream(ResponseBody):
 
     def _fail(self, error: MeshnodeError) -> bytes:
         self._over = True
-        return sse.event(envelope(error))
+        return self._framed(self._renderer.failed(error))
+
+    def _framed(self, chunks: Iterable[Mapping[str, Any]]) -> bytes:
+        return b"".join(map(self._voice.frame, chunks))
 
 
 def _heading(context: ApiContext, dialect: Dialect, ask: Ask, route: Route | None) -> Heading:

@@ -140,7 +140,7 @@ def _principal(token: str | None, knock: Knock, policy: Policy) -> Principal | N
         return None
     if path == "/api" or path.startswith("/api/"):
         return administrator(knock.door, token, admin_token=policy.admin_token)
-    if path == "/v1" or path.startswith("/v1/"):
+    if path == "/v1" or path.startswith(("/v1/", "/openai/")):
         return user(knock.door, token, keys=policy.keys, admin_token=policy.admin_token, local_key=policy.local_key)
     return None
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, Protocol
 
 from meshnode.domain import ModelId
+from meshnode.errors import MeshnodeError
 from meshnode.events import (
     ChoiceFinished,
     Event,
@@ -25,6 +27,9 @@ from meshnode.events import (
     Usage,
 )
 
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+"""The echo of a dialect whose answers repeat nothing of the request."""
+
 
 class Heading(NamedTuple):
     """What every chunk of an answer repeats. ``created`` in seconds since 1970."""
@@ -40,6 +45,9 @@ class Renderer(Protocol):
 
     def chunks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
         """Chunks of a stream for the events that are ready; those of the end included."""
+
+    def failed(self, error: MeshnodeError) -> list[dict[str, Any]]:
+        """The last chunks of a stream that an error ends; whatever was begun is closed as the dialect wants it."""
 
     def whole(self) -> dict[str, Any]:
         """The one-shot answer of all events seen by :meth:`collect`."""

@@ -7,14 +7,14 @@ Ranges are OpenAI's where it has the field.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from meshnode.api.constraint_schema import ConstraintFields
 from meshnode.api.fields import Refusal, integer, invalid, never, number, only, text
-from meshnode.api.render import Renderer
+from meshnode.api.render import NOTHING
 from meshnode.domain import CallerId, GenerationRequest, ModelId, RequestId, Sampling, Stopping
 from meshnode.errors import InvalidField
 
@@ -128,17 +128,39 @@ COMMON_REFUSALS: Final[Mapping[str, Refusal]] = {
 }
 
 
+class TemplateUse(NamedTuple):
+    """A stored prompt template that a request is made from; version ``None`` is the newest."""
+
+    id: str
+    version: int | None
+    variables: Mapping[str, str]
+
+
+class Keep(NamedTuple):
+    """What is to be done with a request beside answering it.
+
+    ``store``: the request and its answer are kept, to be had by the answer's id. ``background``: the caller gets an id
+    at once and fetches the answer later. ``template``: the prompt is a stored one.
+    """
+
+    store: bool = False
+    background: bool = False
+    template: TemplateUse | None = None
+
+
 class Ask(NamedTuple):
     """A parsed request: the domain's record, and how to render its answer. ``model`` is what the client called it.
 
-    ``renderer`` makes the renderer of a one-shot answer where the body has a say in it, in place of the dialect's own.
+    ``echo`` is what the answer repeats of the request, as JSON values; a kept answer keeps it.
+    ``keep`` says what is to be done with the request beside answering it.
     """
 
     request: GenerationRequest
     stream: bool
     include_usage: bool
     model: str | None
-    renderer: Callable[..., Renderer] | None = None
+    echo: Mapping[str, Any] = NOTHING
+    keep: Keep = Keep()
 
 
 class Asker(NamedTuple):
@@ -146,6 +168,8 @@ class Asker(NamedTuple):
 
     id: RequestId
     caller: CallerId
+    headers: Mapping[str, str] = NOTHING
+    """Those of the request, names in lower case."""
 
 
 def common(fields: CommonFields, asker: Asker) -> dict[str, Any]:

@@ -23,6 +23,11 @@ def event(data: Mapping[str, Any]) -> bytes:
     return b"data: " + encode(data) + b"\n\n"
 
 
+def named(data: Mapping[str, Any]) -> bytes:
+    """One event that is called as the ``type`` of its data."""
+    return b"event: " + str(data["type"]).encode() + b"\n" + event(data)
+
+
 def events(many: Iterable[Mapping[str, Any]]) -> bytes:
     """Several events in one piece."""
     return b"".join(map(event, many))

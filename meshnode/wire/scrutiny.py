@@ -18,6 +18,7 @@ from meshnode.domain import GenerationRequest, Kind
 from meshnode.errors import PeerError, ProtocolViolation
 from meshnode.events import (
     ChoiceFinished,
+    Counted,
     EmbeddingResult,
     Event,
     Failed,
@@ -194,6 +195,9 @@ class Scrutiny:
         self._one_result(event)
         _finite(event.score, "a score")
 
+    def _counted(self, event: Counted) -> None:
+        raise ProtocolViolation("a prompt was read back; peers are asked for that by nobody.")
+
     # --- the end ------------------------------------------------------------------------------
 
     def _finish(self, event: Finished) -> None:
@@ -262,6 +266,7 @@ _JUDGES: Final[dict[type, Callable[[Scrutiny, Any], None]]] = {
     ToolCallDelta: Scrutiny._arguments,
     EmbeddingResult: Scrutiny._embedding,
     RerankResult: Scrutiny._score,
+    Counted: Scrutiny._counted,
     Heartbeat: Scrutiny._alive,
     Resumed: Scrutiny._resumed,
     ChoiceFinished: Scrutiny._end_choice,

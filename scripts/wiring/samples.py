@@ -5,6 +5,7 @@ from __future__ import annotations
 from meshnode.domain import FinishReason
 from meshnode.events import (
     ChoiceFinished,
+    Counted,
     EmbeddingResult,
     Event,
     Failed,
@@ -146,6 +147,7 @@ EVENTS: dict[str, Event] = {
     "tool_arguments": ToolCallDelta(index=0, arguments='{"word":'),
     "embedding": EmbeddingResult(index=1, vector=b"\x00\x00\x80\x3f" * 3),
     "rerank": RerankResult(index=0, score=-0.75),
+    "counted": Counted(tokens=3, token_ids=(1, 2, 3), text="Grüße"),
     "heartbeat": Heartbeat(),
     "resumed": Resumed(position=17, node="n", reason="worker_died"),
     "choice_finished": ChoiceFinished(FinishReason.STOP, 0, "\n"),

@@ -11,6 +11,7 @@ from meshnode.domain import FinishReason
 from meshnode.errors import InternalFault, MeshnodeError, NobodyServes, Overloaded
 from meshnode.events import (
     ChoiceFinished,
+    Counted,
     EmbeddingResult,
     Event,
     Failed,
@@ -47,6 +48,7 @@ ONE_OF_EACH: list[Event] = [
     ToolCallDelta(0, '{"a"', 0, (3,)),
     EmbeddingResult(0, b"\0" * 8),
     RerankResult(1, 0.5),
+    Counted(3, (1, 2, 3), "abc"),
     Heartbeat(),
     Resumed(12, node="peer", reason="died"),
     ChoiceFinished(FinishReason.STOP, stop="\n"),

@@ -21,7 +21,7 @@ EVENTS: list[Event] = [
 
 
 def rendered(*, compact: bool) -> dict[str, object]:
-    renderer = EmbeddingRenderer(HEADING, include_usage=True, compact=compact)
+    renderer = EmbeddingRenderer(HEADING, include_usage=True, echo={"compact": compact})
     for event in EVENTS:
         renderer.collect(event)
     assert renderer.chunks(EVENTS) == []

@@ -176,6 +176,6 @@ async def test_only_a_large_body_is_read_beside_the_event_loop(size: int, beside
         return parse_chat(body, asker)
 
     body = b'{"messages":[{"role":"user","content":"hi"}]}'.ljust(size)
-    ask = await parsed(Dialect("chatcmpl-", parse, ChatRenderer), body, Asker(RequestId("r1"), OWNER))
+    ask = await parsed(Dialect("chat", "chatcmpl-", parse, ChatRenderer), body, Asker(RequestId("r1"), OWNER))
     assert ask.request.id == "r1"
     assert (threads != [threading.get_ident()]) is beside

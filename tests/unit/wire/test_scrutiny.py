@@ -17,6 +17,7 @@ from meshnode.engine.pipe import Load
 from meshnode.errors import PeerError, ProtocolViolation
 from meshnode.events import (
     ChoiceFinished,
+    Counted,
     EmbeddingResult,
     Event,
     Failed,
@@ -274,6 +275,7 @@ def test_results_are_judged_as_well() -> None:
         (Kind.EMBED, [STARTED, EmbeddingResult(0, one), done(output=0)]),
         (Kind.RERANK, [STARTED, RerankResult(0, NAN)]),
         (Kind.COUNT, [STARTED, TEXT]),
+        (Kind.COUNT, [STARTED, Counted(3)]),
     ]
     for kind, events in bad:
         with pytest.raises(ProtocolViolation):
