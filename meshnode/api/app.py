@@ -25,10 +25,12 @@ from meshnode.api.guard import Knock, Policy, answer_headers, judge
 from meshnode.api.mesh import mesh
 from meshnode.api.models import models
 from meshnode.api.pages import load_pages, pages
+from meshnode.api.responses.parse import parse_response
+from meshnode.api.responses.render import ResponseRenderer
 from meshnode.api.sse import encode
 from meshnode.api.status import status
 from meshnode.api.tls import certificate_names
-from meshnode.api.voice import voice_of
+from meshnode.api.voice import RESPONSES, voice_of
 from meshnode.errors import BodyTooLarge, InternalFault, MalformedBody, MeshnodeError, MethodNotAllowed, NotFound
 
 BODY_TIMEOUT_S: Final = 60
@@ -39,7 +41,13 @@ _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 CHAT: Final = Dialect("chat", "chatcmpl-", parse_chat, ChatRenderer)
 COMPLETION: Final = Dialect("completion", "cmpl-", parse_completion, CompletionRenderer)
 EMBEDDING: Final = Dialect("embedding", "embd-", parse_embedding, EmbeddingRenderer)
-DIALECTS: Final = {"chat/completions": CHAT, "completions": COMPLETION, "embeddings": EMBEDDING}
+RESPONSE: Final = Dialect("response", "resp_", parse_response, ResponseRenderer, RESPONSES)
+DIALECTS: Final = {
+    "chat/completions": CHAT,
+    "completions": COMPLETION,
+    "embeddings": EMBEDDING,
+    "responses": RESPONSE,
+}
 """Those that generate, by their path below ``/v1``."""
 
 
