@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import statistics
 import time
@@ -32,6 +33,7 @@ DEPARTURES: Final = 8
 GONE_S: Final = 20.0
 AT_A_TIME: Final = 8
 MiB: Final = 1 << 20
+_TEXT: Final = re.compile(rb'"content":"[^"]')
 
 
 def throughput(node: Node, worker: Worker, salt: int, tokens: int) -> dict[str, float]:
@@ -55,7 +57,7 @@ def first_token(node: Node, worker: Worker, salt: int) -> dict[str, float]:
         prompt = f"Count to {number + 3}.\n{salt}-{number}"  # short, so that little noise comes from computing it
         for side in (http, direct) if number % 2 else (direct, http):
             if side is http:
-                side.append(measure(_root(node), [prompt], 2).first_token_s)
+                side.append(_first_text_s(node, body(prompt, 2)))
             else:
                 side.append(worker.measure([body(prompt, 2)], 2).first_token_s)
     added = [1000 * (one - other) for one, other in zip(http, direct, strict=True)]
@@ -147,6 +149,21 @@ async def _some_request(http: httpx2.AsyncClient, number: int) -> None:
             _expect(await http.post(streams.CHAT, json={"messages": "none", "number": number}), 400)
 
 
+def _first_text_s(node: Node, asked: dict[str, Any]) -> float:
+    """Seconds until the first text of a stream is here, for a client that costs as good as nothing itself."""
+    began = time.monotonic()
+    with _posted(node, asked) as connection:
+        held = b""
+        while not _TEXT.search(held):
+            if not (data := connection.recv(1 << 16)):
+                raise LoadError(f"a stream ended without any text: {held[-200:]!r}")
+            held += data
+        took = time.monotonic() - began
+        while b"[DONE]" not in held and (data := connection.recv(1 << 16)):
+            held += data
+    return took
+
+
 def _expect(answer: httpx2.Response, status: int) -> None:
     if answer.status_code != status:
         raise LoadError(f"HTTP {answer.status_code} instead of {status}: {answer.text[:200]}")
@@ -166,14 +183,14 @@ def _paced(folder: Path, model: Path, step_s: float) -> Iterator[Node]:
 
 
 @contextlib.contextmanager
-def _posted(node: Node, asked: dict[str, Any]) -> Iterator[None]:
+def _posted(node: Node, asked: dict[str, Any]) -> Iterator[socket.socket]:
     """A request on a connection of its own, which is cut when the block is left."""
     host, _, port = _root(node).removeprefix("http://").rpartition(":")
     sent = json.dumps(asked).encode()
     head = f"POST {streams.CHAT} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(f"{head}Content-Length: {len(sent)}\r\n\r\n".encode() + sent)
-        yield
+        yield connection
 
 
 def _until(client: httpx2.Client, running: int) -> None:
