@@ -107,7 +107,11 @@ _OTHER_PARTS: Final = frozenset({"image_url", "input_audio", "file", "video_url"
 
 def parse_chat(body: bytes, asker: Asker) -> Ask:
     """A chat request. Raises MalformedBody, InvalidField, UnknownField or UnsupportedParameter."""
-    raw = parse_object(body)
+    return read_chat(parse_object(body), asker)
+
+
+def read_chat(raw: Mapping[str, Any], asker: Asker) -> Ask:
+    """A chat request whose JSON was read. Raises InvalidField, UnknownField or UnsupportedParameter."""
     check_names(raw, ChatFields, REFUSALS)
     options = raw.get("stream_options")
     fields = convert(raw, ChatFields)
