@@ -20,7 +20,7 @@ from benchmark.mesh_provider import MODEL, Provider, cpu_s, provider
 from benchmark.nodes import Node, NodeError, ended
 from meshnode.errors import MeshnodeError
 from meshnode.events import Failed, TextDelta
-from meshnode.node import spare_collector
+from meshnode.process import spare_collector
 from meshnode.storage.database import open_threaded
 
 RATE: Final = 20
