@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
-from meshnode.api.responses.pace import Pace
 from meshnode.api.responses.thought import sealed
 from meshnode.api.responses.tooling import INPUT
 from meshnode.events import TokenLogprob
@@ -35,35 +34,27 @@ class MessageItem:
 
     prefix: ClassVar = "msg_"
 
-    def __init__(self, id_: str, emit: Emit, *, steady: bool) -> None:
+    def __init__(self, id_: str, emit: Emit) -> None:
         self._id = id_
         self._emit = emit
-        self._steady = steady
         self._done: list[Body] = []
         self._kind = ""
         self._text: list[str] = []
         self._logprobs: list[TokenLogprob] = []
-        self._pace = Pace(steady=steady)
         emit("response.output_item.added", {"item": self.snapshot("in_progress")})
 
     def say(self, text: str, logprobs: Sequence[TokenLogprob]) -> None:
-        """More text. Where pieces are cut by the text alone, logprobs come with the whole of it."""
+        """More text."""
         self._open("output_text")
         self._logprobs += logprobs
         self._text.append(text)
-        pieces = self._pace.feed(text)
-        shown = [] if self._steady else [_short(one) for one in logprobs]
-        if shown and not pieces:
-            pieces = [""]
-        for piece in pieces:
-            self._tell("delta", {"delta": piece, "logprobs": shown})
+        self._tell("delta", {"delta": text, "logprobs": [_short(one) for one in logprobs]})
 
     def refuse(self, text: str) -> None:
         """More of a refusal."""
         self._open("refusal")
         self._text.append(text)
-        for piece in self._pace.feed(text):
-            self._tell("delta", {"delta": piece})
+        self._tell("delta", {"delta": text})
 
     def close(self, status: str) -> Body:
         """End the last part and the item; a message without a part gets an empty text."""
@@ -89,9 +80,6 @@ class MessageItem:
     def _close_part(self) -> None:
         if not self._kind:
             return
-        extra: Body = {"logprobs": []} if self._kind == "output_text" else {}
-        for piece in self._pace.flush():
-            self._tell("delta", {"delta": piece, **extra})
         text = "".join(self._text)
         if self._kind == "output_text":
             self._tell("done", {"text": text, "logprobs": [_short(one) for one in self._logprobs]})
@@ -118,12 +106,11 @@ class ReasoningItem:
 
     prefix: ClassVar = "rs_"
 
-    def __init__(self, id_: str, emit: Emit, *, steady: bool, encrypted: bool) -> None:
+    def __init__(self, id_: str, emit: Emit, *, encrypted: bool) -> None:
         self._id = id_
         self._emit = emit
         self._encrypted = encrypted
         self._text: list[str] = []
-        self._pace = Pace(steady=steady)
         bare = {"id": id_, "type": "reasoning", "status": "in_progress", "summary": [], "content": []}
         emit("response.output_item.added", {"item": bare})
         emit("response.content_part.added", {"content_index": 0, "part": {"type": "reasoning_text", "text": ""}})
@@ -131,11 +118,10 @@ class ReasoningItem:
     def think(self, text: str) -> None:
         """More of it."""
         self._text.append(text)
-        self._tell(self._pace.feed(text))
+        self._emit("response.reasoning_text.delta", {"content_index": 0, "delta": text})
 
     def close(self, status: str) -> Body:
         """End the part and the item."""
-        self._tell(self._pace.flush())
         text = "".join(self._text)
         self._emit("response.reasoning_text.done", {"content_index": 0, "text": text})
         part = {"type": "reasoning_text", "text": text}
@@ -151,33 +137,27 @@ class ReasoningItem:
         item: Body = {"id": self._id, "type": "reasoning", "status": status, "summary": [], "content": content}
         return item | ({"encrypted_content": sealed(text)} if self._encrypted else {})
 
-    def _tell(self, pieces: Sequence[str]) -> None:
-        for piece in pieces:
-            self._emit("response.reasoning_text.delta", {"content_index": 0, "delta": piece})
-
 
 class CallItem:
     """A function call."""
 
     prefix: ClassVar = "fc_"
 
-    def __init__(self, id_: str, emit: Emit, call_id: str, called: Mapping[str, Any], *, steady: bool) -> None:
+    def __init__(self, id_: str, emit: Emit, call_id: str, called: Mapping[str, Any]) -> None:
         self._bare: Body = {"id": id_, "type": "function_call", "call_id": call_id, "name": called["name"]}
         if called.get("namespace"):
             self._bare["namespace"] = called["namespace"]
         self._emit = emit
         self._arguments: list[str] = []
-        self._pace = Pace(steady=steady)
         emit("response.output_item.added", {"item": self.snapshot("in_progress")})
 
     def write(self, arguments: str) -> None:
         """More of its arguments."""
         self._arguments.append(arguments)
-        self._tell(self._pace.feed(arguments))
+        self._emit("response.function_call_arguments.delta", {"delta": arguments})
 
     def close(self, status: str) -> Body:
         """End the arguments and the item."""
-        self._tell(self._pace.flush())
         item = self.snapshot(status)
         self._emit("response.function_call_arguments.done", {"arguments": item["arguments"]})
         self._emit("response.output_item.done", {"item": item})
@@ -186,10 +166,6 @@ class CallItem:
     def snapshot(self, status: str) -> Body:
         """The call so far."""
         return self._bare | {"arguments": "".join(self._arguments), "status": status}
-
-    def _tell(self, pieces: Sequence[str]) -> None:
-        for piece in pieces:
-            self._emit("response.function_call_arguments.delta", {"delta": piece})
 
 
 class CustomCallItem:

@@ -81,11 +81,9 @@ class ResponseRenderer:
         """The response as it is."""
         return self._response()
 
-    def cancelled(self) -> dict[str, Any]:
-        """The response as it was when it was cancelled."""
-        self._close("incomplete")
-        self._status = "cancelled"
-        return self._response()
+    def begun(self) -> list[dict[str, Any]]:
+        """What is told of one in the background before anything of its answer is there."""
+        return self.chunks([Queued(0)])
 
     def _begin(self, event: Event | None) -> None:
         """What is told before the first item; of one in the background, in two steps."""
@@ -123,14 +121,14 @@ class ResponseRenderer:
     def _message(self) -> MessageItem:
         if not isinstance(self._open, MessageItem):
             self._close("completed")
-            self._open = MessageItem(*self._next(MessageItem.prefix), steady=self._background)
+            self._open = MessageItem(*self._next(MessageItem.prefix))
         return self._open
 
     def _thought(self) -> ReasoningItem:
         if not isinstance(self._open, ReasoningItem):
             self._close("completed")
             id_, emit = self._next(ReasoningItem.prefix)
-            self._open = ReasoningItem(id_, emit, steady=self._background, encrypted=self._encrypted)
+            self._open = ReasoningItem(id_, emit, encrypted=self._encrypted)
         return self._open
 
     def _begin_call(self, event: ToolCallStarted) -> None:
@@ -140,7 +138,7 @@ class ResponseRenderer:
         if called["type"] == "custom":
             self._open = CustomCallItem(*self._next(CustomCallItem.prefix), event.id, called)
         else:
-            self._open = CallItem(*self._next(CallItem.prefix), event.id, called, steady=self._background)
+            self._open = CallItem(*self._next(CallItem.prefix), event.id, called)
 
     def _write(self, event: ToolCallDelta) -> None:
         if event.index != self._call or not isinstance(self._open, CallItem | CustomCallItem):
@@ -163,7 +161,7 @@ class ResponseRenderer:
         """OpenAI's streams know no event for a response that was cancelled: its status says so."""
         self._close("incomplete")
         self._status = "cancelled" if isinstance(error, Cancelled) else "failed"
-        self._error = None if isinstance(error, Cancelled) else fault(error)
+        self._error = fault(error)
         self._lifecycle("failed")
 
     def _next(self, prefix: str) -> tuple[str, Emit]:

@@ -24,7 +24,7 @@ class Heard:
 
 def test_a_message() -> None:
     heard = Heard()
-    item = MessageItem("msg_1", heard, steady=False)
+    item = MessageItem("msg_1", heard)
     item.say("a", ())
     item.say("b", ())
     assert item.close("completed")["content"][0]["text"] == "ab"
@@ -41,23 +41,23 @@ def test_a_message() -> None:
 
 def test_a_message_without_text_has_an_empty_part() -> None:
     heard = Heard()
-    part = MessageItem("msg_1", heard, steady=False).close("completed")["content"]
+    part = MessageItem("msg_1", heard).close("completed")["content"]
     assert part == [{"type": "output_text", "annotations": [], "logprobs": [], "text": ""}]
     assert heard.deltas == []
 
 
-def test_steady_items_tell_words() -> None:
+def test_a_thought() -> None:
     heard = Heard()
-    thought = ReasoningItem("rs_1", heard, steady=True, encrypted=False)
-    for text in ("one t", "wo thr", "ee"):
+    thought = ReasoningItem("rs_1", heard, encrypted=False)
+    for text in ("one t", "wo"):
         thought.think(text)
-    thought.close("completed")
-    assert heard.deltas == ["one", " two", " three"]
+    assert thought.close("completed")["content"] == [{"type": "reasoning_text", "text": "one two"}]
+    assert heard.deltas == ["one t", "wo"]
 
 
 def test_a_function_call() -> None:
     heard = Heard()
-    call = CallItem("fc_1", heard, "c1", {"type": "function", "name": "f", "namespace": "n"}, steady=False)
+    call = CallItem("fc_1", heard, "c1", {"type": "function", "name": "f", "namespace": "n"})
     call.write('{"a":')
     call.write("1}")
     assert call.close("completed") == {
