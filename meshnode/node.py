@@ -35,13 +35,13 @@ from meshnode.engine.process import worker_spawner
 from meshnode.errors import MeshnodeError, ModelNotFound
 from meshnode.gateway.admission import Admission
 from meshnode.gateway.credentials import new_admin_token, read_key_file
+from meshnode.gateway.feed import OpenDesk
+from meshnode.gateway.keeping import Keeping, open_keeping
 from meshnode.gateway.turnstile import Turnstile
 from meshnode.identity import Identity, load_or_create
 from meshnode.memory import ModelMemory
 from meshnode.mesh.consent import at_start
 from meshnode.mesh.peering import Peering, World, open_peering
-from meshnode.models.catalogue import best_for, suggestion
-from meshnode.models.fetch import reachable
 from meshnode.models.library import Library, open_library
 from meshnode.models.pull import PullProgress
 from meshnode.net.doorkeeper import Doorkeeper
@@ -50,7 +50,7 @@ from meshnode.net.kademlia import open_directory
 from meshnode.net.psk import read_network_key
 from meshnode.net.swarm import own_addresses
 from meshnode.observe import Metrics
-from meshnode.ready import Ready, ReadyModel, Say, ready_model
+from meshnode.ready import Ready, ReadyModel, Say, look_at_hub, ready_model
 from meshnode.storage.database import Database, open_threaded
 from meshnode.storage.facts import Facts
 from meshnode.storage.home import CONTROL_SOCKET, DATABASE_FILE, lock, prepare
@@ -65,8 +65,6 @@ COLLECT_AFTER = 10_000
 """Objects made and not freed after which Python looks for cycles among them."""
 STOP_GRACE_S = 5.0
 """What clean-up may take after the drain's deadline, before everything is cancelled."""
-HUB_PATIENCE_S = 1.5
-"""How long a start waits to learn whether the hub can be reached."""
 
 
 def run(settings: Settings, *, on_ready: Callable[[Ready], None], on_progress: Callable[[PullProgress], None]) -> int:
@@ -258,6 +256,7 @@ class _Node:
     ) -> None:
         self._settings = world.settings
         self._home = home
+        self._database = world.database
         self._stop = world.draining
         self._library = library
         self._pool = world.pool
@@ -271,15 +270,16 @@ class _Node:
     @asynccontextmanager
     async def answering(self) -> AsyncIterator[None]:
         """The HTTP servers are up; at the end, answers under way are closed before the connections are."""
-        serve_api = partial(
-            serve,
-            create_app(self._context()),
-            self._settings.api,
-            control_socket=self._home / CONTROL_SOCKET,
-            draining=self._stop,
-            timing=Timing(graceful_s=self._settings.stop_deadline_s),
-        )
-        async with trio.open_nursery() as nursery:
+        desk = self._desk()
+        async with self._open_keeping(desk) as kept, trio.open_nursery() as nursery:
+            serve_api = partial(
+                serve,
+                create_app(self._context(desk, kept)),
+                self._settings.api,
+                control_socket=self._home / CONTROL_SOCKET,
+                draining=self._stop,
+                timing=Timing(graceful_s=self._settings.stop_deadline_s),
+            )
             nursery.start_soon(_canary, self._metrics)
             async with trio.open_nursery() as server:
                 bound = await server.start(serve_api)
@@ -290,17 +290,27 @@ class _Node:
                 await self._peering.drain()
             nursery.cancel_scope.cancel()
 
-    def _context(self) -> ApiContext:
+    def _desk(self) -> OpenDesk:
+        api = self._settings.api
+        turnstile = Turnstile(Admission(max_generating=api.max_generating, max_queued=api.max_queued))
+        return OpenDesk(turnstile, self._peering.dispatcher, self._library, self._stop)
+
+    def _open_keeping(self, desk: OpenDesk) -> AbstractAsyncContextManager[Keeping]:
+        return open_keeping(self._settings.store, self._home, self._database, desk, entropy=os.urandom, now=time.time)
+
+    def _context(self, desk: OpenDesk, kept: Keeping) -> ApiContext:
         api = self._settings.api
         return ApiContext(
             settings=api,
-            dispatcher=self._peering.dispatcher,
+            dispatcher=desk.dispatcher,
             library=self._library,
             pool=self._pool,
             mesh=self._peering,
             metrics=self._metrics,
             facts=self._facts(),
-            turnstile=Turnstile(Admission(max_generating=api.max_generating, max_queued=api.max_queued)),
+            turnstile=desk.turnstile,
+            jobs=kept.jobs,
+            history=kept.history,
             admin_token=new_admin_token(self._home, os.urandom),
             entropy=os.urandom,
             clock=trio.current_time,
@@ -334,7 +344,9 @@ class _Node:
             if self._settings.engine.enabled:
                 async with trio.open_nursery() as looking:
                     hub_notes: list[str] = []
-                    looking.start_soon(self._look_at_hub, hub_notes)  # beside the load: it may wait for an answer
+                    looking.start_soon(
+                        look_at_hub, self._machine, self._settings.hub, hub_notes
+                    )  # beside the load: it may wait for an answer
                     notes += await self._first_model(say, models)
                 notes += hub_notes
             ready = Ready(
@@ -376,14 +388,6 @@ class _Node:
         except MeshnodeError as error:
             return [f"No model is loaded: {error}"]
         return []
-
-    async def _look_at_hub(self, notes: list[str]) -> None:
-        """What else could be run here, where it can be had."""
-        best = best_for(self._machine.free_memory(), accelerated=self._machine.accelerated)
-        there = False
-        with trio.move_on_after(HUB_PATIENCE_S):
-            there = best is not None and await reachable(self._settings.hub)
-        notes.append(suggestion(best, self._settings.hub, reachable=there))
 
 
 async def _canary(metrics: Metrics) -> None:

@@ -14,6 +14,9 @@ from meshnode.config import ApiSettings
 from meshnode.domain import ModelCard, ModelId, Record
 from meshnode.engine.pipe import Device, EngineInfo, Gauge
 from meshnode.gateway.feed import ArrivalView as ArrivalView
+from meshnode.gateway.history import History
+from meshnode.gateway.job import Jobs
+from meshnode.gateway.keeping import NOTHING_KEPT
 from meshnode.gateway.keys import KeyRing
 from meshnode.gateway.turnstile import Turnstile
 from meshnode.mesh.answer import Dispatcher
@@ -139,6 +142,8 @@ class ApiContext:
     outlook: Callable[[ModelCard, int], Record]
     """Whether, where, with how much context and how fast a model would run here; a context of 0 is the settings'."""
     keys: KeyRing = field(default_factory=KeyRing)
+    jobs: Jobs = NOTHING_KEPT.jobs
+    history: History = NOTHING_KEPT.history
     hosts: frozenset[str] = frozenset()
     """Further Host names to answer to: those of the TLS certificate, for a bind off loopback."""
     aliases: Mapping[str, str] = field(default_factory=dict)

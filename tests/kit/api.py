@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from meshnode.engine.slot import ModelState
 from meshnode.errors import Conflict, ModelNotFound, SourceFailed
 from meshnode.events import ChoiceFinished, Event, Finished, Started, TextDelta, Timings, Usage
 from meshnode.gateway.admission import Admission
+from meshnode.gateway.history import KeptHistory
+from meshnode.gateway.jobs import open_jobs
+from meshnode.gateway.keeping import NOTHING_KEPT
 from meshnode.gateway.keys import KeyRing
 from meshnode.gateway.turnstile import Turnstile
 from meshnode.mesh.answer import Answer, Dispatcher, Route
@@ -30,6 +34,8 @@ from meshnode.models.arriving import Arrival, Arrivals
 from meshnode.models.names import match
 from meshnode.models.pull import PullProgress
 from meshnode.observe import Metrics
+from meshnode.storage.database import open_inline
+from meshnode.storage.vault import Vault
 from tests.kit.fakemesh import FakeMesh
 
 ADMIN_TOKEN = "the-admin-token"
@@ -328,6 +334,18 @@ def a_context(dispatcher: Dispatcher, stopped: list[bool], **fields: object) -> 
 
 
 @asynccontextmanager
+async def kept_in_memory(context: ApiContext) -> AsyncIterator[ApiContext]:
+    """The context with real jobs, kept in a database in memory; as it is where it has some of its own."""
+    if context.jobs is not NOTHING_KEPT.jobs:
+        yield context
+        return
+    async with open_inline() as database:
+        vault = Vault(database, bytes(32), entropy=os.urandom, now=context.wall_clock)
+        async with open_jobs(vault, context, now=context.wall_clock) as jobs:
+            yield replace(context, jobs=jobs, history=KeptHistory(vault, jobs.forget))
+
+
+@asynccontextmanager
 async def running_api(
     dispatcher: Dispatcher | None = None,
     *,
@@ -342,7 +360,7 @@ async def running_api(
 
     server = partial(serve, control_socket=control_socket, draining=context.draining, timing=timing)
     with trio.fail_after(60):
-        async with trio.open_nursery() as nursery:
+        async with kept_in_memory(context) as context, trio.open_nursery() as nursery:
             bound = await nursery.start(server, create_app(context), context.settings)
             yield Api(context, bound, dispatcher, stopped)
             nursery.cancel_scope.cancel()
