@@ -1,21 +1,12 @@
-"""What a node says of itself once it has started, and to whom."""
+"""What a node says of itself once it has started, and to whom. Plain records."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
-
-import trio
 
 from meshnode.domain import ModelCard, Record
-from meshnode.engine.machine import Machine
 from meshnode.engine.pipe import EngineInfo
-from meshnode.models.catalogue import best_for, suggestion
-from meshnode.models.fetch import reachable
 from meshnode.models.pull import PullProgress
-
-HUB_PATIENCE_S: Final = 1.5
-"""How long a start waits to learn whether the hub can be reached."""
 
 
 class ReadyModel(Record, frozen=True, kw_only=True):
@@ -59,12 +50,3 @@ def ready_model(card: ModelCard, info: EngineInfo) -> ReadyModel:
         devices=info.used_devices,
         decode_tps=info.decode_tps,
     )
-
-
-async def look_at_hub(machine: Machine, hub: str, notes: list[str]) -> None:
-    """Note what else could be run here, and where it can be had."""
-    best = best_for(machine.free_memory(), accelerated=machine.accelerated)
-    there = False
-    with trio.move_on_after(HUB_PATIENCE_S):
-        there = best is not None and await reachable(hub)
-    notes.append(suggestion(best, hub, reachable=there))

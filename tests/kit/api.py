@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -24,9 +23,6 @@ from meshnode.engine.slot import ModelState
 from meshnode.errors import Conflict, ModelNotFound, SourceFailed
 from meshnode.events import ChoiceFinished, Event, Finished, Started, TextDelta, Timings, Usage
 from meshnode.gateway.admission import Admission
-from meshnode.gateway.history import KeptHistory
-from meshnode.gateway.jobs import open_jobs
-from meshnode.gateway.keeping import NOTHING_KEPT
 from meshnode.gateway.keys import KeyRing
 from meshnode.gateway.turnstile import Turnstile
 from meshnode.mesh.answer import Answer, Dispatcher, Route
@@ -35,8 +31,9 @@ from meshnode.models.names import match
 from meshnode.models.pull import PullProgress
 from meshnode.observe import Metrics
 from meshnode.storage.database import open_inline
-from meshnode.storage.vault import Vault
+from meshnode.storage.templates import Templates
 from tests.kit.fakemesh import FakeMesh
+from tests.kit.kept import with_jobs
 
 ADMIN_TOKEN = "the-admin-token"
 Step = Event | Exception | Callable[[], Awaitable[object]]
@@ -306,7 +303,7 @@ class Api:
 
 
 def a_context(dispatcher: Dispatcher, stopped: list[bool], **fields: object) -> ApiContext:
-    """A context with plausible parts; ``fields`` replace them."""
+    """A context with plausible parts, but nothing that is kept; ``fields`` replace them."""
     settings = fields.get("settings", ApiSettings(address="127.0.0.1:0"))
     assert isinstance(settings, ApiSettings)
     admission = Admission(max_generating=settings.max_generating, max_queued=settings.max_queued)
@@ -326,23 +323,12 @@ def a_context(dispatcher: Dispatcher, stopped: list[bool], **fields: object) -> 
         "stop": lambda: stopped.append(True),
         "draining": trio.Event(),
         "keys": KeyRing(),
+        "templates": None,
         "outlook": lambda card, context: Outlook(
             model=card.id, fits=True, fit=Fit(placement="cpu", context=context or card.context_length)
         ),
     }
     return ApiContext(**(parts | fields))  # type: ignore[arg-type]  # a dict of parts has one type for all
-
-
-@asynccontextmanager
-async def kept_in_memory(context: ApiContext) -> AsyncIterator[ApiContext]:
-    """The context with real jobs, kept in a database in memory; as it is where it has some of its own."""
-    if context.jobs is not NOTHING_KEPT.jobs:
-        yield context
-        return
-    async with open_inline() as database:
-        vault = Vault(database, bytes(32), entropy=os.urandom, now=context.wall_clock)
-        async with open_jobs(vault, context, now=context.wall_clock) as jobs:
-            yield replace(context, jobs=jobs, history=KeptHistory(vault, jobs.forget))
 
 
 @asynccontextmanager
@@ -356,11 +342,14 @@ async def running_api(
     """The API on free ports of loopback; gone, connections and all, at the end of the block."""
     dispatcher = dispatcher or Scripted(spoken("Hello", " world"))
     stopped: list[bool] = []
-    context = a_context(dispatcher, stopped, **fields)
-
-    server = partial(serve, control_socket=control_socket, draining=context.draining, timing=timing)
     with trio.fail_after(60):
-        async with kept_in_memory(context) as context, trio.open_nursery() as nursery:
+        async with AsyncExitStack() as stack:
+            database = await stack.enter_async_context(open_inline())
+            kept = {"templates": Templates(database, lambda: 1_700_000_000.5)}
+            context = a_context(dispatcher, stopped, **(kept | fields))
+            context = await stack.enter_async_context(with_jobs(context, database))
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            server = partial(serve, control_socket=control_socket, draining=context.draining, timing=timing)
             bound = await nursery.start(server, create_app(context), context.settings)
             yield Api(context, bound, dispatcher, stopped)
             nursery.cancel_scope.cancel()
