@@ -25,8 +25,11 @@ from meshnode.api.guard import Knock, Policy, answer_headers, judge
 from meshnode.api.mesh import mesh
 from meshnode.api.models import models
 from meshnode.api.pages import load_pages, pages
-from meshnode.api.responses.parse import parse_response
+from meshnode.api.responses.count import CountRenderer
+from meshnode.api.responses.earlier import prepare
+from meshnode.api.responses.parse import parse_count, parse_response
 from meshnode.api.responses.render import ResponseRenderer
+from meshnode.api.responses.routes import responses
 from meshnode.api.sse import encode
 from meshnode.api.status import status
 from meshnode.api.templates import templates
@@ -44,7 +47,7 @@ _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 CHAT: Final = Dialect("chat", "chatcmpl-", parse_chat, ChatRenderer)
 COMPLETION: Final = Dialect("completion", "cmpl-", parse_completion, CompletionRenderer)
 EMBEDDING: Final = Dialect("embedding", "embd-", parse_embedding, EmbeddingRenderer)
-RESPONSE: Final = Dialect("response", "resp_", parse_response, ResponseRenderer, RESPONSES)
+RESPONSE: Final = Dialect("response", "resp_", parse_response, ResponseRenderer, RESPONSES, prepare)
 DIALECTS: Final = {
     "chat/completions": CHAT,
     "completions": COMPLETION,
@@ -56,8 +59,9 @@ PROMPTS: Final = {
     "tokenize": Dialect("tokenize", "tok-", parse_tokenize, TokensRenderer),
     "detokenize": Dialect("detokenize", "tok-", parse_detokenize, TokensRenderer),
     "apply-template": Dialect("apply-template", "tok-", parse_apply_template, TokensRenderer),
+    "responses/input_tokens": Dialect("input_tokens", "resp_", parse_count, CountRenderer, RESPONSES, prepare),
 }
-"""Those that tell what a prompt is to a model, by their path, which is llama.cpp's; below ``/v1`` they are as well."""
+"""Those that tell what a prompt is to a model, by their path; llama.cpp's are there without ``/v1`` as well."""
 
 
 class Application(QuartTrio):
@@ -75,7 +79,7 @@ def create_app(context: ApiContext) -> QuartTrio:
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     _guard(app, context)
     _errors(app, context)
-    for room in (models, status, admin, mesh, templates):
+    for room in (models, status, admin, mesh, templates, responses):
         app.register_blueprint(room(context))
     app.register_blueprint(pages(load_pages()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,6 +56,7 @@ def _parse(body: bytes, asker: Asker, refusals: Mapping[str, Refusal]) -> Ask:
         "calls": offered.telling(),
         "encrypted": "reasoning.encrypted_content" in (fields.include or ()),
         "input": items(fields),
+        "own": len(request.messages) - (fields.instructions is not None),
         "asked_to_store": fields.store,
     }
     return ask(fields, request)._replace(echo=echo, keep=_keep(fields))
@@ -81,18 +83,15 @@ def _request(fields: ResponseFields, asker: Asker, offered: Offer, asked: Form) 
 
 
 def _messages(fields: ResponseFields) -> tuple[Message, ...]:
-    """The conversation as far as the request holds it; a reference to what is kept waits for that to be fetched."""
+    """Instructions, then the items; references to what is kept wait for that to be fetched."""
     said = items(fields)
     if not said and fields.previous_response_id is None and fields.prompt is None:
         missing = "is missing" if fields.input is None else "is empty"
         raise InvalidField(f"input {missing}.", hint="Allowed: a string, or an array of items.", param="input")
-    instructions = [] if fields.instructions is None else [instructed(fields.instructions)]
-    return (*instructions, *(() if refers(said) else messages(said)))
-
-
-def instructed(instructions: str) -> Message:
-    """The message that ``instructions`` are: before all others."""
-    return Message(role=Role.SYSTEM, parts=(TextPart(instructions),))
+    own = () if refers(said) else messages(said)
+    if fields.instructions is None:
+        return own
+    return (Message(role=Role.SYSTEM, parts=(TextPart(fields.instructions),)), *own)
 
 
 def refers(said: list[dict[str, Any]]) -> bool:
@@ -148,8 +147,8 @@ def _template(raw: Mapping[str, Any] | None) -> TemplateUse | None:
         return None
     check_names(raw, PromptFields, {}, path="prompt")
     fields = convert(raw, PromptFields, path="prompt")
-    if fields.version is not None and not (fields.version.isascii() and fields.version.isdigit()):
-        raise invalid("prompt.version", fields.version, "a whole number, as a string")
+    if fields.version is not None and not re.fullmatch(r"[1-9][0-9]{0,8}", fields.version):
+        raise invalid("prompt.version", fields.version, "the number of a version, as a string")
     variables = {name: _variable(name, value) for name, value in (fields.variables or {}).items()}
     return TemplateUse(fields.id, None if fields.version is None else int(fields.version), variables)
 

@@ -1,0 +1,130 @@
+"""``/v1/responses/{id}…``: what is kept of a response. Another principal's is not there, as one that never was."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from quart import Blueprint, Response, request
+
+from meshnode.api.asgi import current
+from meshnode.api.context import ApiContext
+from meshnode.api.fields import invalid
+from meshnode.api.responses.follow import follow
+from meshnode.api.responses.schema import INCLUDABLE
+from meshnode.api.responses.stored import DIALECT, input_items, page, paging, response_of
+from meshnode.domain import CallerId
+from meshnode.errors import InvalidField, NotFound, Unauthorized, UnknownField
+from meshnode.gateway.job import Job
+
+_INCLUDE: Final = ("include", "include[]")
+_TRUE: Final = {"true": True, "false": False}
+
+
+def responses(context: ApiContext) -> Blueprint:
+    """The endpoints."""
+    routes = Blueprint("responses", __name__)
+
+    @routes.get("/v1/responses/<id_>")
+    async def one(id_: str) -> Response | dict[str, Any]:
+        """The response as it stands, or the stream of one in the background, from its begin or behind a number."""
+        job = await _kept(context, id_)
+        _check(("stream", "starting_after", "include_obfuscation", *_INCLUDE))
+        if _flag("stream"):
+            return _streamed(context, job)
+        if "starting_after" in request.args:
+            raise InvalidField("starting_after needs stream.", hint="Send stream=true as well.", param="starting_after")
+        return response_of(job, encrypted="reasoning.encrypted_content" in _included())
+
+    @routes.delete("/v1/responses/<id_>")
+    async def delete(id_: str) -> dict[str, Any]:
+        """Stop and forget it."""
+        job = await _kept(context, id_)
+        await context.jobs.delete(job.principal, job.id)
+        return {"id": job.id, "object": "response", "deleted": True}
+
+    @routes.post("/v1/responses/<id_>/cancel")
+    async def cancel(id_: str) -> dict[str, Any]:
+        """Stop one in the background; one that is over stays as it is."""
+        job = await _kept(context, id_)
+        if not job.background:
+            raise InvalidField(
+                "only a response in the background can be cancelled.",
+                hint="Close the connection of one that is being answered.",
+                param="response_id",
+            )
+        return response_of(await context.jobs.cancel(job.principal, job.id))
+
+    @routes.get("/v1/responses/<id_>/input_items")
+    async def items(id_: str) -> dict[str, Any]:
+        """The items of the request, newest first."""
+        job = await _kept(context, id_)
+        _check(("after", "limit", "order", *_INCLUDE))
+        _included()
+        return page(input_items(job), paging(request.args))
+
+    return routes
+
+
+async def _kept(context: ApiContext, id_: str) -> Job:
+    """The response of that id. Raises NotFound."""
+    try:
+        job = await context.jobs.job(_caller(), id_)
+    except NotFound:
+        raise _absent()
+    if job.dialect != DIALECT:
+        raise _absent()
+    return job
+
+
+def _absent() -> NotFound:
+    return NotFound(
+        "there is no response of this id.",
+        hint="It may have been deleted, expired, or made with store: false.",
+        param="response_id",
+    )
+
+
+def _caller() -> CallerId:
+    principal = current().principal
+    if principal is None:
+        raise Unauthorized("this call asks for a key.")
+    return principal.caller
+
+
+def _streamed(context: ApiContext, job: Job) -> Response:
+    if not job.background:
+        raise InvalidField(
+            "stream: only a response that was made in the background can be streamed again.",
+            hint="Leave it out to get the whole response.",
+            param="stream",
+        )
+    after = request.args.get("starting_after")
+    if after is None:
+        return follow(context, job)
+    if not (after.isascii() and after.isdigit() and len(after) <= 12):
+        raise invalid("starting_after", after, "the number of an event")
+    return follow(context, job, int(after))
+
+
+def _flag(name: str) -> bool:
+    value = request.args.get(name, "false").lower()
+    if value not in _TRUE:
+        raise invalid(name, value, "true or false")
+    return _TRUE[value]
+
+
+def _included() -> list[str]:
+    """What ``include`` names. Raises InvalidField."""
+    names = [name for field in _INCLUDE for name in request.args.getlist(field)]
+    stranger = next((name for name in names if name not in INCLUDABLE), None)
+    if stranger is not None:
+        raise invalid("include", stranger, ", ".join(INCLUDABLE))
+    return names
+
+
+def _check(known: Collection[str]) -> None:
+    """Raises UnknownField for a query's field that nobody documents."""
+    for name in request.args:
+        if name not in known:
+            raise UnknownField(f"{name[:64]!r} is not a documented field.", hint="Leave it out.", param=name[:64])
