@@ -232,6 +232,7 @@ class Peering:
             metrics=world.metrics,
             aliases=world.settings.aliases,
             engines=world.settings.engine.enabled,
+            default_model=world.settings.default_model,
         )
 
     async def run(self) -> None:
