@@ -94,7 +94,8 @@ def mode_of(name: str) -> Mode | None:
 def traits_of(need: Needs, mode: Mode) -> frozenset[str]:
     """What a model must have for a request in a mode: a kind, modalities, features."""
     asked = {CAPABILITIES[mode.capability]} if mode.capability else set()
-    return frozenset({need.kind.value, *need.modalities, *need.features, *asked})
+    kind = {need.kind.value} if need.kind is not Kind.COUNT else set()  # every model of this node counts
+    return frozenset({*kind, *need.modalities, *need.features, *asked})
 
 
 def traits_here(card: ModelCard) -> frozenset[str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from meshnode.domain import GenerationRequest, ModelCard, ModelId, PeerId, Preference, Privacy, Record
+from meshnode.domain import GenerationRequest, Kind, ModelCard, ModelId, PeerId, Preference, Privacy, Record
 from meshnode.engine.slot import ModelState, model_failed
 from meshnode.errors import (
     BodyTooLarge,
@@ -162,7 +162,7 @@ def closed_here(need: Needs, wish: Preference, local: Local) -> tuple[str, str]:
     missing = sorted(need.modalities - set(card.modalities))
     if local.draining:
         gate, reason = "draining", "the node is stopping"
-    elif need.kind.value not in card.kinds:
+    elif need.kind is not Kind.COUNT and need.kind.value not in card.kinds:
         gate, reason = "kind", f"{card.id} serves {', '.join(card.kinds)} here, not {need.kind.value}"
     elif missing:
         gate, reason = "modality", f"{card.id} takes {', '.join(card.modalities)}, not {', '.join(missing)}"
@@ -214,6 +214,8 @@ def closed(need: Needs, wish: Preference, peer: Peer, expected: Expected) -> tup
         return "provider", said
     if model.state == "failed":
         return "failed", "its model has failed"
+    if need.kind is Kind.COUNT:
+        return "kind", f"counts no tokens for others; load {model.id} here for that"
     if need.kind.value not in model.kinds:
         return "kind", f"does not serve {need.kind.value}"
     if not need.modalities <= set(model.modalities):
