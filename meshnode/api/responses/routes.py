@@ -10,13 +10,18 @@ from quart import Blueprint, Response, request
 from meshnode.api.asgi import current
 from meshnode.api.context import ApiContext
 from meshnode.api.fields import invalid
-from meshnode.api.responses.follow import follow
+from meshnode.api.responses.count import CountRenderer
+from meshnode.api.responses.earlier import prepare
+from meshnode.api.responses.parse import parse_count, parse_response
+from meshnode.api.responses.render import PREFIX, ResponseRenderer
 from meshnode.api.responses.schema import INCLUDABLE
 from meshnode.api.responses.stored import DIALECT, input_items, page, paging, response_of
 from meshnode.domain import CallerId
 from meshnode.errors import InvalidField, NotFound, Unauthorized, UnknownField
 from meshnode.gateway.job import Job
 
+RESPONSE: Final = Dialect(DIALECT, PREFIX, parse_response, ResponseRenderer, RESPONSES, prepare)
+RESPONSE_COUNT: Final = Dialect("input_tokens", PREFIX, parse_count, CountRenderer, RESPONSES, prepare)
 _INCLUDE: Final = ("include", "include[]")
 _TRUE: Final = {"true": True, "false": False}
 
