@@ -31,6 +31,7 @@ async def prepare(context: ApiContext, principal: Principal, asked: Ask) -> Ask:
     echo = dict(asked.echo)
     said: list[dict[str, Any]] = echo["input"]
     begin = len(asked.request.messages) - echo.pop("own")
+    del echo["asked_to_store"]
     head, own = asked.request.messages[:begin], asked.request.messages[begin:]
     if refers(said):
         echo["input"] = await _referred(context.jobs, principal.caller, said)

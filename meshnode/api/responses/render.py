@@ -216,3 +216,30 @@ class ResponseRenderer:
             return None
         times = self._finished.timings
         return self._heading.created + round((times.queue_ms + times.prompt_ms + times.predicted_ms) / 1000)
+
+
+class Later:
+    """A renderer of a stream that a client takes up again: what it has seen, up to number ``after``, is left out."""
+
+    def __init__(self, renderer: ResponseRenderer, after: int) -> None:
+        self._renderer = renderer
+        self._after = after
+
+    def chunks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
+        """The events of a stream for these of the answer, as far as they are new."""
+        return self._new(self._renderer.chunks(events))
+
+    def failed(self, error: MeshnodeError) -> list[dict[str, Any]]:
+        """The last events of a stream that an error ends."""
+        return self._new(self._renderer.failed(error))
+
+    def collect(self, event: Event) -> None:
+        """Take one event of a one-shot answer."""
+        self._renderer.collect(event)
+
+    def whole(self) -> dict[str, Any]:
+        """The response as it is."""
+        return self._renderer.whole()
+
+    def _new(self, told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [one for one in told if one["sequence_number"] > self._after]

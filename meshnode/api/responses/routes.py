@@ -9,18 +9,32 @@ from quart import Blueprint, Response, request
 
 from meshnode.api.asgi import current
 from meshnode.api.context import ApiContext
+from meshnode.api.dialect import Dialect, Pending
 from meshnode.api.fields import invalid
+from meshnode.api.jobs import principal
+from meshnode.api.kept import follow_job
+from meshnode.api.render import Heading
 from meshnode.api.responses.count import CountRenderer
 from meshnode.api.responses.earlier import prepare
 from meshnode.api.responses.parse import parse_count, parse_response
-from meshnode.api.responses.render import PREFIX, ResponseRenderer
+from meshnode.api.responses.render import PREFIX, Later, ResponseRenderer
 from meshnode.api.responses.schema import INCLUDABLE
-from meshnode.api.responses.stored import DIALECT, input_items, page, paging, response_of
-from meshnode.domain import CallerId
-from meshnode.errors import InvalidField, NotFound, Unauthorized, UnknownField
+from meshnode.api.responses.stored import DIALECT, input_items, page, paging, renderer_of, response_of
+from meshnode.api.schema import Ask
+from meshnode.api.stream import EVENT_STREAM, STREAM_HEADERS, EventStream
+from meshnode.api.voice import RESPONSES
+from meshnode.domain import RequestId
+from meshnode.errors import InvalidField, NotFound, UnknownField
 from meshnode.gateway.job import Job
 
-RESPONSE: Final = Dialect(DIALECT, PREFIX, parse_response, ResponseRenderer, RESPONSES, prepare)
+
+
+def _pending(_heading: Heading, _ask: Ask, job: Job) -> Pending:
+    """One in the background is told of as it stands, as any other."""
+    return Pending(200, response_of(job))
+
+
+RESPONSE: Final = Dialect(DIALECT, PREFIX, parse_response, ResponseRenderer, RESPONSES, prepare, _pending)
 RESPONSE_COUNT: Final = Dialect("input_tokens", PREFIX, parse_count, CountRenderer, RESPONSES, prepare)
 _INCLUDE: Final = ("include", "include[]")
 _TRUE: Final = {"true": True, "false": False}
@@ -36,7 +50,7 @@ def responses(context: ApiContext) -> Blueprint:
         job = await _kept(context, id_)
         _check(("stream", "starting_after", "include_obfuscation", *_INCLUDE))
         if _flag("stream"):
-            return _streamed(context, job)
+            return await _streamed(context, job)
         if "starting_after" in request.args:
             raise InvalidField("starting_after needs stream.", hint="Send stream=true as well.", param="starting_after")
         return response_of(job, encrypted="reasoning.encrypted_content" in _included())
@@ -74,7 +88,7 @@ def responses(context: ApiContext) -> Blueprint:
 async def _kept(context: ApiContext, id_: str) -> Job:
     """The response of that id. Raises NotFound."""
     try:
-        job = await context.jobs.job(_caller(), id_)
+        job = await context.jobs.job(principal(), id_)
     except NotFound:
         raise _absent()
     if job.dialect != DIALECT:
@@ -90,26 +104,31 @@ def _absent() -> NotFound:
     )
 
 
-def _caller() -> CallerId:
-    principal = current().principal
-    if principal is None:
-        raise Unauthorized("this call asks for a key.")
-    return principal.caller
-
-
-def _streamed(context: ApiContext, job: Job) -> Response:
+async def _streamed(context: ApiContext, job: Job) -> Response:
     if not job.background:
         raise InvalidField(
             "stream: only a response that was made in the background can be streamed again.",
             hint="Leave it out to get the whole response.",
             param="stream",
         )
+    renderer = Later(renderer_of(job), _starting_after())
+    handling = current()
+    feed = await follow_job(handling.nursery, context, job.principal, job.id)
+    request_id = RequestId(handling.request_id)
+    body = EventStream(context, feed, renderer, None, request_id, voice=RESPONSES, as_kept=True)
+    response = Response(body, content_type=EVENT_STREAM)
+    response.headers.update(STREAM_HEADERS)
+    response.timeout = None
+    return response
+
+
+def _starting_after() -> int:
     after = request.args.get("starting_after")
     if after is None:
-        return follow(context, job)
+        return -1
     if not (after.isascii() and after.isdigit() and len(after) <= 12):
         raise invalid("starting_after", after, "the number of an event")
-    return follow(context, job, int(after))
+    return int(after)
 
 
 def _flag(name: str) -> bool:
