@@ -11,7 +11,8 @@ from meshnode.api.responses.parse import parse_response
 from meshnode.api.schema import Ask, Asker
 from meshnode.domain import OWNER, CallerId, FinishReason, ModelId, RequestId
 from meshnode.events import ChoiceFinished, Event, Finished, Started, TextDelta, Usage
-from meshnode.gateway.job import Job, JobStatus, NoJobs, absent
+from meshnode.gateway.job import Job, JobStatus, NoJobs
+from meshnode.storage.vault import absent
 
 SAID: tuple[Event, ...] = (
     Started(5),

@@ -28,7 +28,6 @@ from meshnode.errors import InvalidField, NotFound, UnknownField
 from meshnode.gateway.job import Job
 
 
-
 def _pending(_heading: Heading, _ask: Ask, job: Job) -> Pending:
     """One in the background is told of as it stands, as any other."""
     return Pending(200, response_of(job))

@@ -14,6 +14,7 @@ import msgspec
 from meshnode.api.fields import Refusal, integer, never, only, text, without_effect
 from meshnode.api.schema import COMMON_REFUSALS, CommonFields
 from meshnode.api.schema import NO_EFFECT as COMMON_NO_EFFECT
+from meshnode.api.template_schema import Variables
 
 MOST_TOP_LOGPROBS: Final = 20
 MOST_ITEMS: Final = 65536
@@ -59,9 +60,9 @@ class ReasoningFields(msgspec.Struct, kw_only=True):
 class PromptFields(msgspec.Struct, kw_only=True):
     """``prompt``: a stored template."""
 
-    id: Annotated[str, text(256)]
+    id: Annotated[str, text(64)]
     version: Annotated[str, text(32)] | None = None
-    variables: dict[str, Any] | None = None
+    variables: Annotated[dict[str, Any], msgspec.Meta(max_length=256)] | None = None
 
 
 class ResponseFields(CommonFields, kw_only=True):
@@ -81,6 +82,8 @@ class ResponseFields(CommonFields, kw_only=True):
     include: list[Literal[INCLUDABLE]] | None = None  # type: ignore[valid-type]  # a literal of a tuple
     store: bool | None = None
     background: bool | None = None
+    template: Annotated[str, text(128)] | None = None
+    variables: Variables | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     metadata: Metadata | None = None
 
