@@ -64,13 +64,7 @@ def responses(context: ApiContext) -> Blueprint:
     @routes.post("/v1/responses/<id_>/cancel")
     async def cancel(id_: str) -> dict[str, Any]:
         """Stop one in the background; one that is over stays as it is."""
-        job = await _kept(context, id_)
-        if not job.background:
-            raise InvalidField(
-                "only a response in the background can be cancelled.",
-                hint="Close the connection of one that is being answered.",
-                param="response_id",
-            )
+        job = _cancellable(await _kept(context, id_))
         return response_of(await context.jobs.cancel(job.principal, job.id))
 
     @routes.get("/v1/responses/<id_>/input_items")
@@ -101,6 +95,16 @@ def _absent() -> NotFound:
         hint="It may have been deleted, expired, or made with store: false.",
         param="response_id",
     )
+
+
+def _cancellable(job: Job) -> Job:
+    if not job.background:
+        raise InvalidField(
+            "only a response in the background can be cancelled.",
+            hint="Close the connection of one that is being answered.",
+            param="response_id",
+        )
+    return job
 
 
 async def _streamed(context: ApiContext, job: Job) -> Response:
