@@ -15,7 +15,9 @@ from meshnode.wire.body import FROM_REQUEST, Body, body_of, decode_body, encode_
 from wiring.vectors import BODIES
 
 LOCAL = {"id", "model", "kind", "caller", "service_class", "privacy", "max_cost_uc", "deadline_s", "session"} | {
-    "fallbacks", "provider", "add_special"
+    "fallbacks",
+    "provider",
+    "add_special",
 }
 """What stays here, or stands in the terms."""
 
