@@ -261,7 +261,8 @@ class GenerationRequest(Record, frozen=True):
 
     ``top_logprobs`` ``None`` means none are wanted. ``deadline_s`` bounds the whole answer, from when the record was
     made; without one only its first token is bounded (FIRST_TOKEN_S).
-    ``template_kwargs`` is JSON text handed to the chat template.
+    ``template_kwargs`` is JSON text handed to the chat template. ``transforms`` are what may be done to messages that
+    are longer than the context: ``middle-out`` leaves whole ones out.
     """
 
     id: RequestId
@@ -292,6 +293,7 @@ class GenerationRequest(Record, frozen=True):
     inputs: tuple[str | tuple[int, ...], ...] = ()
     dimensions: int | None = None
     add_special: bool = True
+    transforms: tuple[str, ...] = ()
 
 
 # --- models -------------------------------------------------------------------------------------

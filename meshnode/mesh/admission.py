@@ -52,6 +52,7 @@ MOST_IDS: Final = 256
 MOST_BIASES: Final = 1024
 MOST_BAD_WORDS: Final = 64
 MOST_INPUTS: Final = 2048
+MOST_TRANSFORMS: Final = 4
 MOST_TEMPLATE_KWARGS: Final = 16 << 10
 MOST_TOOLS: Final = 128
 MOST_SCHEMA: Final = 1 << 20
@@ -264,6 +265,8 @@ def _check_texts(body: Body) -> None:
     for message in body.messages:
         if any(hasattr(part, "url") or hasattr(part, "data") for part in message.parts):
             raise UnsupportedParameter("images, audio and files are not served here.", param="messages")
+    if len(body.transforms) > MOST_TRANSFORMS or any(len(name) > 32 for name in body.transforms):
+        raise InvalidField("there are too many transforms.", param="transforms")
     if body.documents or body.query:
         raise UnsupportedParameter("ranking is not served here.", param="query")
     if len(body.template_kwargs) > MOST_TEMPLATE_KWARGS or len(body.reasoning_effort or "") > 32:

@@ -49,7 +49,8 @@ class Needs(Record, frozen=True, kw_only=True):
 
     ``prompt`` and ``output`` are tokens, of an embedding those of all inputs and none; ``longest`` are those that must
     fit into the context together, ``bounded`` is whether the request itself bounds the output; ``body`` is bytes of it
-    on the wire, at least; ``modalities`` are those besides text. ``deadline_s`` is what is left.
+    on the wire, at least; ``modalities`` are those besides text. ``deadline_s`` is what is left. ``shortens``: the
+    prompt may be cut down to a context that is too short for it.
     """
 
     kind: Kind
@@ -63,11 +64,12 @@ class Needs(Record, frozen=True, kw_only=True):
     body: int
     max_cost_uc: int | None
     deadline_s: float | None
+    shortens: bool = False
 
     @property
     def least_context(self) -> int:
         """Tokens a model's context must hold for the prompt, as far as it can be estimated, and one token more."""
-        return self.longest + (self.kind is not Kind.EMBED)
+        return 1 if self.shortens else self.longest + (self.kind is not Kind.EMBED)
 
     @property
     def full_context(self) -> int:
@@ -98,6 +100,7 @@ def needs(request: GenerationRequest) -> Needs:
         body=size + sum(map(len, _media(request))) + sum(map(len, request.inputs)),
         max_cost_uc=request.max_cost_uc,
         deadline_s=request.deadline_s,
+        shortens=bool(request.transforms),
     )
 
 

@@ -141,6 +141,7 @@ class Scrutiny:
             raise ProtocolViolation(f"{event.prompt_tokens} prompt tokens of a request that has at most so many bytes.")
         if not 0 <= event.cached_tokens <= event.prompt_tokens:
             raise ProtocolViolation(f"{event.cached_tokens} of {event.prompt_tokens} prompt tokens were cached.")
+        _count(event.dropped, "a number of messages")
         if not 0 <= event.seed < _SEEDS:
             raise ProtocolViolation("a seed has more than 64 bits.")
         self._started = event

@@ -154,6 +154,8 @@ def test_every_number_has_a_range(path: str) -> None:
         ("inputs", ("text",), InvalidField),
         ("documents", ("text",), UnsupportedParameter),
         ("dimensions", 3, InvalidField),
+        ("transforms", ("middle-out",) * 5, InvalidField),
+        ("transforms", ("x" * 33,), InvalidField),
     ],
 )
 def test_what_is_out_of_bounds_is_refused(path: str, value: object, kind: type[MeshnodeError]) -> None:

@@ -43,6 +43,10 @@ def test_the_answers_length_is_what_was_asked_or_a_guess() -> None:
     assert (open_.output, open_.least_context, open_.full_context) == (OUTPUT_TOKENS, 11, 11)
 
 
+def test_a_conversation_that_may_be_shortened_fits_any_context() -> None:
+    assert needs(prompt("x" * 400, transforms=("middle-out",))).least_context == 1
+
+
 def test_the_bodys_size_counts_text_and_media() -> None:
     parts = (TextPart("x" * 10), ImagePart("data:" + "y" * 95), AudioPart(b"z" * 900, "wav"))
     need = needs(prompt(prompt=None, messages=(Message(role=Role.USER, parts=parts),), tools=(TOOL,)))

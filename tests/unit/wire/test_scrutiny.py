@@ -135,6 +135,7 @@ DISHONEST: dict[str, tuple[list[Event], str]] = {
     "loaded beyond all": ([Loading(1.5)], "loaded by"),
     "loaded by no number": ([Loading(NAN)], "loaded by"),
     "a prompt below zero": ([Started(-1)], "a prompt's length is -1"),
+    "a debt of messages": ([Started(1, dropped=-1)], "a number of messages is -1"),
     "a prompt out of sight": ([Started(COUNT)], "a prompt's length"),
     "more cached than there is": ([Started(12, 13)], "13 of 12"),
     "cached below zero": ([Started(12, -1)], "-1 of 12"),
