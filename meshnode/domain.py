@@ -254,10 +254,13 @@ class GenerationRequest(Record, frozen=True):
     """One request in no dialect.
 
     To generate, exactly one of ``messages`` (rendered by the model's own chat template) and ``prompt`` (text or token
-    ids, taken as they are) is given. To embed, ``inputs`` are (texts, or token ids taken as they are), each of which
-    becomes one vector, cut to ``dimensions`` where these are given. To count, a prompt is given as to generate, and
-    nothing is computed of it; ``add_special`` false leaves out the tokens that the model wants around a text, ``echo``
-    asks for each token's bytes. It is done only where the model is: no prompt leaves the node to be counted.
+    ids, taken as they are) is given; with a ``suffix`` the answer is what stands between the two. In the place of
+    ``prompt`` there may be several ``prompts``, each answered for itself: the answers to number ``i`` are the choices
+    from ``i * choices`` on (:mod:`meshnode.mesh.several`). To embed, ``inputs`` are (texts, or token ids taken as they
+    are), each of which becomes one vector, cut to ``dimensions`` where these are given. To count, a prompt is given as
+    to generate, and nothing is computed of it; ``add_special`` false leaves out the tokens that the model wants around
+    a text, ``echo`` asks for each token's bytes. It is done only where the model is: no prompt leaves the node to be
+    counted.
 
     ``top_logprobs`` ``None`` means none are wanted. ``deadline_s`` bounds the whole answer, from when the record was
     made; without one only its first token is bounded (FIRST_TOKEN_S).
@@ -270,6 +273,7 @@ class GenerationRequest(Record, frozen=True):
     kind: Kind = Kind.GENERATE
     messages: tuple[Message, ...] = ()
     prompt: str | tuple[int, ...] | None = None
+    prompts: tuple[str | tuple[int, ...], ...] = ()
     suffix: str | None = None
     echo: bool = False
     choices: int = 1

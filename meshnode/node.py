@@ -36,6 +36,7 @@ from meshnode.identity import Identity, load_or_create
 from meshnode.memory import ModelMemory
 from meshnode.mesh.consent import at_start
 from meshnode.mesh.peering import Peering, World, open_peering
+from meshnode.mesh.several import SeveralDispatcher
 from meshnode.models.catalogue import best_for, suggestion
 from meshnode.models.fetch import reachable
 from meshnode.models.library import Library, open_library
@@ -248,7 +249,7 @@ class _Node:
         api = self._settings.api
         return ApiContext(
             settings=api,
-            dispatcher=self._peering.dispatcher,
+            dispatcher=SeveralDispatcher(self._peering.dispatcher),
             library=self._library,
             pool=self._pool,
             mesh=self._peering,

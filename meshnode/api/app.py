@@ -25,6 +25,7 @@ from meshnode.api.guard import Knock, Policy, answer_headers, judge
 from meshnode.api.mesh import mesh
 from meshnode.api.models import models
 from meshnode.api.pages import load_pages, pages
+from meshnode.api.read_back import read_back
 from meshnode.api.sse import encode
 from meshnode.api.status import status
 from meshnode.api.tls import certificate_names
@@ -39,7 +40,7 @@ BODY_TIMEOUT_S: Final = 60
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 CHAT: Final = Dialect("chat", "chatcmpl-", parse_chat, ChatRenderer)
-COMPLETION: Final = Dialect("completion", "cmpl-", parse_completion, CompletionRenderer)
+COMPLETION: Final = Dialect("completion", "cmpl-", parse_completion, CompletionRenderer, prepare=read_back)
 EMBEDDING: Final = Dialect("embedding", "embd-", parse_embedding, EmbeddingRenderer)
 DIALECTS: Final = {"chat/completions": CHAT, "completions": COMPLETION, "embeddings": EMBEDDING}
 """Those that generate, by their path below ``/v1``."""

@@ -140,6 +140,8 @@ class Admission:
     def read(self, request: GenerationRequest) -> Reading:
         """What the prompt is to the model. Raises a RequestError."""
         text, opening = "", ""
+        if request.suffix is not None:
+            return Reading(self._filling(request, request.suffix), text, opening)
         if isinstance(request.prompt, tuple):
             tokens = list(request.prompt)
         elif request.prompt is not None:
@@ -151,6 +153,20 @@ class Admission:
         if not tokens and request.kind is Kind.GENERATE:
             raise InvalidField("the prompt is empty.", hint="Send at least one token.", param="prompt")
         return Reading(tokens, text, opening)
+
+    def _filling(self, request: GenerationRequest, suffix: str) -> list[int]:
+        """A prompt and what comes after the answer, in the order in which most models were trained (prefix first)."""
+        fim, prompt = self._backend.fim, request.prompt
+        if fim is None or prompt is None:
+            why = "this model was not made to fill in." if fim is None else "messages have none."
+            raise UnsupportedParameter(f"suffix is not supported: {why}", hint="Leave it out.", param="suffix")
+        before = list(prompt) if isinstance(prompt, tuple) else self._plain(prompt, "prompt")
+        begins = self._backend.tokenize("", add_special=True, parse_special=False)[:1]
+        return [*begins, fim.prefix, *before, fim.suffix, *self._plain(suffix, "suffix"), fim.middle]
+
+    def _plain(self, text: str, param: str) -> list[int]:
+        self._check_size(text, param)
+        return self._plain_tokens(text)
 
     def _tokenize(self, text: str, param: str, *, add_special: bool = True) -> list[int]:
         """Tokens of a text, with the special tokens the model wants, which a template may have written already."""
@@ -207,7 +223,6 @@ def refuse_unsupported(request: GenerationRequest) -> None:
     """Raises UnsupportedParameter or InvalidField, naming the field this engine cannot honour."""
     refused = {
         "tools": bool(request.tools) and not request.messages and request.tool_choice.mode is not ToolMode.NONE,
-        "suffix": request.suffix is not None,
         "echo": request.echo,
         "continuation": request.continuation is not None,
         "transforms": not {*request.transforms} <= {MIDDLE_OUT} or bool(request.transforms and not request.messages),

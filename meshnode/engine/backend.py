@@ -29,6 +29,15 @@ class Row(NamedTuple):
     logits: bool
 
 
+class Fim(NamedTuple):
+    """The tokens with which a model is asked to fill in the middle: they stand before the text before it, before that
+    after it, and before the answer."""
+
+    prefix: int
+    suffix: int
+    middle: int
+
+
 class NoSpace(Exception):
     """The KV cache has no cells for this batch; nothing was computed."""
 
@@ -66,6 +75,10 @@ class Backend(Protocol):
     @property
     def eos_text(self) -> str:
         """Text of the end-of-sequence token ('' if none)."""
+
+    @property
+    def fim(self) -> Fim | None:
+        """What asks the model to fill in, or ``None`` where it was not made for that."""
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids of ``text``.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from meshnode.engine.backend import Aborted, Logits, NoSpace, Row
+from meshnode.engine.backend import Aborted, Fim, Logits, NoSpace, Row
 from meshnode.engine.fake_embedding import WIDTH, FakeEmbedding
 from meshnode.engine.pipe import Device, EngineInfo
 
@@ -66,6 +66,7 @@ class FakeBackend:
         template: str | None = None,
         before_decode: Callable[[Sequence[Row]], None] | None = None,
         cuttable: bool = True,
+        fim: Fim | None = None,
     ) -> None:
         self.n_batch = n_batch
         self.batches: list[tuple[Row, ...]] = []
@@ -75,6 +76,7 @@ class FakeBackend:
         self.threads = (1, 1)
         """Threads to decode with, and to read prompts with."""
         self._template = template
+        self._fim = fim
         self._script = script
         self._before_decode = before_decode
         self._cuttable = cuttable
@@ -137,6 +139,11 @@ class FakeBackend:
     def eos_text(self) -> str:
         """Text of the end-of-sequence token."""
         return _NAMES[EOS].decode()
+
+    @property
+    def fim(self) -> Fim | None:
+        """As it was given."""
+        return self._fim
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """The bytes of ``text``; BOS in front if ``add_special``."""

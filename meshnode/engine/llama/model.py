@@ -14,7 +14,7 @@ import llama_cpp.llama_cpp as api
 import numpy as np
 from numpy.typing import NDArray
 
-from meshnode.engine.backend import Aborted, Logits, NoSpace, Row
+from meshnode.engine.backend import Aborted, Fim, Logits, NoSpace, Row
 from meshnode.engine.llama.batch import Batch
 from meshnode.engine.llama.embedding import LlamaEmbedding
 from meshnode.engine.llama.library import LOG, backends, devices, system_info, text_of
@@ -89,6 +89,13 @@ class LlamaBackend:
     def eos_text(self) -> str:
         """Text of the end-of-sequence token."""
         return self._token_text(api.llama_vocab_eos(self._vocabulary))
+
+    @property
+    def fim(self) -> Fim | None:
+        """As the model's file says, or llama.cpp finds by their texts."""
+        pre, suf, mid = (api.llama_vocab_fim_pre, api.llama_vocab_fim_suf, api.llama_vocab_fim_mid)
+        found = Fim(*(int(token(self._vocabulary)) for token in (pre, suf, mid)))
+        return found if min(found) >= 0 else None
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids of ``text``; lone surrogates become question marks."""

@@ -21,6 +21,7 @@ from meshnode.domain import (
     ToolMode,
 )
 from meshnode.engine.admit import Admission, refuse_unsupported
+from meshnode.engine.backend import Fim
 from meshnode.engine.fake import BOS, EOS, FakeBackend
 from meshnode.engine.generation import Generation
 from meshnode.engine.pipe import Submit
@@ -194,6 +195,37 @@ def test_tokens_the_model_does_not_have_are_refused(param: str, request_: Genera
     driven.run()
     assert (driven.failed(number).code, driven.failed(number).param) == ("invalid_value", param)
     driven.finished(neighbour)
+
+
+# --- what stands after the answer -------------------------------------------------------------
+
+
+FIM = Fim(1, 2, 3)
+
+
+def filling(prompt: str | tuple[int, ...], suffix: str, fim: Fim | None = FIM) -> list[int]:
+    """The tokens of a prompt with a text after its answer."""
+    request = msgspec.structs.replace(asking(prompt), suffix=suffix)
+    return admission(FakeBackend(n_ctx=100, fim=fim)).admit(Submit(number=1, request=request), 0.0).leader.tokens
+
+
+def test_prefix_and_suffix_stand_between_the_models_own_marks() -> None:
+    assert filling("ab", "c") == [BOS, 1, 97, 98, 2, 99, 3]
+    assert filling((97, 98), "") == [BOS, 1, 97, 98, 2, 3]
+    assert filling("", "<|eos|>") == [BOS, 1, 2, *b"<|eos|>", 3], "a text cannot forge a mark"
+
+
+def test_a_model_that_was_not_made_to_fill_in_refuses_by_name() -> None:
+    with pytest.raises(UnsupportedParameter, match="suffix"):
+        filling("a", "b", fim=None)
+    request = msgspec.structs.replace(chatting("x"), suffix="y")
+    with pytest.raises(UnsupportedParameter, match="messages have none"):
+        admission(FakeBackend(fim=Fim(1, 2, 3))).admit(Submit(number=1, request=request), 0.0)
+
+
+def test_a_suffix_counts_towards_the_context() -> None:
+    with pytest.raises(ContextLengthExceeded):
+        filling("a" * 50, "b" * 50)
 
 
 # --- what may be left out of a conversation ---------------------------------------------------
