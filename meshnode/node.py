@@ -52,6 +52,7 @@ from meshnode.ready import Ready, ReadyModel, Say, ready_model
 from meshnode.storage.database import Database, open_threaded
 from meshnode.storage.facts import Facts
 from meshnode.storage.home import CONTROL_SOCKET, DATABASE_FILE, lock, prepare
+from meshnode.storage.templates import Templates
 
 INTERRUPTED = 130
 """Exit status of a node that was not given the time to drain, as shells count Ctrl-C: 128 + SIGINT."""
@@ -212,6 +213,7 @@ class _Node:
         self, world: World, home: Path, library: Library, host: Host, peering: Peering, memory: ModelMemory
     ) -> None:
         self._settings = world.settings
+        self._templates = Templates(world.database, world.wall_clock)
         self._home = home
         self._stop = world.draining
         self._library = library
@@ -266,6 +268,7 @@ class _Node:
             aliases=self._settings.aliases,
             client_only=self._settings.serve.client_only,
             outlook=self._memory.outlook,
+            templates=self._templates,
         )
 
     def _facts(self) -> NodeFacts:

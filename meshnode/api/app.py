@@ -28,6 +28,7 @@ from meshnode.api.pages import load_pages, pages
 from meshnode.api.read_back import read_back
 from meshnode.api.sse import encode
 from meshnode.api.status import status
+from meshnode.api.templates import templates
 from meshnode.api.tls import certificate_names
 from meshnode.api.tokens import TokensRenderer
 from meshnode.api.tokens_schema import parse_apply_template, parse_detokenize, parse_tokenize
@@ -67,8 +68,9 @@ def create_app(context: ApiContext) -> QuartTrio:
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     _guard(app, context)
     _errors(app, context)
-    for routes in (models(context), status(context), admin(context), mesh(context), pages(load_pages())):
-        app.register_blueprint(routes)
+    for room in (models, status, admin, mesh, templates):
+        app.register_blueprint(room(context))
+    app.register_blueprint(pages(load_pages()))
 
     for path, dialect in {**DIALECTS, **PROMPTS}.items():
         _route(app, context, path, dialect, at_root=dialect.name in PROMPTS)
