@@ -257,7 +257,8 @@ class GenerationRequest(Record, frozen=True):
     ids, taken as they are) is given; with a ``suffix`` the answer is what stands between the two. In the place of
     ``prompt`` there may be several ``prompts``, each answered for itself: the answers to number ``i`` are the choices
     from ``i * choices`` on (:mod:`meshnode.mesh.several`). To embed, ``inputs`` are (texts, or token ids taken as they
-    are), each of which becomes one vector, cut to ``dimensions`` where these are given. To count, a prompt is given as
+    are), each of which becomes one vector, cut to ``dimensions`` where these are given. To rerank, each of the
+    ``documents`` gets a score as an answer to ``query``. To count, a prompt is given as
     to generate, and nothing is computed of it; ``add_special`` false leaves out the tokens that the model wants around
     a text, ``echo`` asks for each token's bytes. It is done only where the model is: no prompt leaves the node to be
     counted.
@@ -296,6 +297,8 @@ class GenerationRequest(Record, frozen=True):
     cache_prompt: bool = True
     inputs: tuple[str | tuple[int, ...], ...] = ()
     dimensions: int | None = None
+    query: str = ""
+    documents: tuple[str, ...] = ()
     add_special: bool = True
     transforms: tuple[str, ...] = ()
 

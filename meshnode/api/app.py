@@ -26,6 +26,8 @@ from meshnode.api.mesh import mesh
 from meshnode.api.models import models
 from meshnode.api.pages import load_pages, pages
 from meshnode.api.read_back import read_back
+from meshnode.api.rerank import RerankRenderer
+from meshnode.api.rerank_schema import parse_rerank
 from meshnode.api.sse import encode
 from meshnode.api.status import status
 from meshnode.api.templates import templates
@@ -45,12 +47,15 @@ COMPLETION: Final = Dialect("completion", "cmpl-", parse_completion, CompletionR
 EMBEDDING: Final = Dialect("embedding", "embd-", parse_embedding, EmbeddingRenderer)
 DIALECTS: Final = {"chat/completions": CHAT, "completions": COMPLETION, "embeddings": EMBEDDING}
 """Those that generate, by their path below ``/v1``."""
-PROMPTS: Final = {
+RERANK: Final = Dialect("rerank", "rank-", parse_rerank, RerankRenderer)
+AT_ROOT: Final = {
     "tokenize": Dialect("tokenize", "tok-", parse_tokenize, TokensRenderer),
     "detokenize": Dialect("detokenize", "tok-", parse_detokenize, TokensRenderer),
     "apply-template": Dialect("apply-template", "tok-", parse_apply_template, TokensRenderer),
+    "rerank": RERANK,
+    "reranking": RERANK,
 }
-"""Those that tell what a prompt is to a model, by their path, which is llama.cpp's; below ``/v1`` they are as well."""
+"""Those that have llama.cpp's paths, with and without ``/v1`` before them."""
 
 
 class Application(QuartTrio):
@@ -72,8 +77,8 @@ def create_app(context: ApiContext) -> QuartTrio:
         app.register_blueprint(room(context))
     app.register_blueprint(pages(load_pages()))
 
-    for path, dialect in {**DIALECTS, **PROMPTS}.items():
-        _route(app, context, path, dialect, at_root=dialect.name in PROMPTS)
+    for path, dialect in {**DIALECTS, **AT_ROOT}.items():
+        _route(app, context, path, dialect, at_root=path in AT_ROOT)
     return app
 
 

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 CONTENT_FIELDS: Final = frozenset({
     "messages", "prompt", "input", "suffix", "stop", "prediction", "chat_template_kwargs", "metadata", "user",
-    "variables",
+    "variables", "query", "documents", "content", "text",
 })  # fmt: skip
 """Top-level fields whose values may be what somebody wrote: an error names their kind, never their value."""
 

@@ -86,6 +86,9 @@ class Backend(Protocol):
         ``add_special`` adds BOS and EOS as the model wants; ``parse_special`` reads control tokens.
         """
 
+    def pair(self, query: str, document: str) -> list[int]:
+        """Token ids of a question with a text that is to be judged as an answer to it, as a model that ranks wants."""
+
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """Bytes of one token, perhaps half a character; control tokens are b'' unless ``special``."""
 

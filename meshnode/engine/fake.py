@@ -67,6 +67,7 @@ class FakeBackend:
         before_decode: Callable[[Sequence[Row]], None] | None = None,
         cuttable: bool = True,
         fim: Fim | None = None,
+        kinds: tuple[str, ...] = ("generate", "embed"),
     ) -> None:
         self.n_batch = n_batch
         self.batches: list[tuple[Row, ...]] = []
@@ -77,6 +78,7 @@ class FakeBackend:
         """Threads to decode with, and to read prompts with."""
         self._template = template
         self._fim = fim
+        self._kinds = kinds
         self._script = script
         self._before_decode = before_decode
         self._cuttable = cuttable
@@ -111,7 +113,7 @@ class FakeBackend:
             size_bytes=0,
             has_template=self._template is not None,
             template_sha256="",
-            kinds=("generate", "embed"),
+            kinds=self._kinds,
             embedding_length=WIDTH,
         )
 
@@ -154,6 +156,10 @@ class FakeBackend:
         for part in _CONTROL_TEXT.split(data):
             tokens += [_CONTROL[part]] if part in _CONTROL else part
         return tokens
+
+    def pair(self, query: str, document: str) -> list[int]:
+        """Both texts, each with EOS after it."""
+        return [BOS, *query.encode("utf-8", "replace"), EOS, *document.encode("utf-8", "replace"), EOS]
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The byte itself; control tokens are empty unless ``special``."""

@@ -76,7 +76,8 @@ def draft_of(request: GenerationRequest, offer: Offer, model: ModelOffer, us: Se
     )
     scrutiny = scrutiny_of(request, len(body))
     signature = us.identity.sign_for_ledger(m.terms_payload(terms))
-    return Draft(terms, signature, body, model.prices, scrutiny, 4 * CREDIT + len(request.inputs))
+    results = len(request.inputs) + len(request.documents)
+    return Draft(terms, signature, body, model.prices, scrutiny, 4 * CREDIT + results)
 
 
 class Granting(Protocol):

@@ -24,7 +24,7 @@ from meshnode.mesh.estimate import features as features_of
 from meshnode.mesh.health import UNKNOWN, History
 from meshnode.wire.fields import Prices
 from tests.kit.askers import model_offer
-from tests.kit.requests import card, embedding, prompt
+from tests.kit.requests import card, embedding, prompt, ranking
 
 TOOL = Tool(name="look", parameters='{"type": "object"}')
 
@@ -118,3 +118,10 @@ def test_an_embedding_needs_room_for_its_longest_input_and_pays_for_all() -> Non
     assert (need.prompt, need.output) == (100 + 300 + 10, 0)
     assert need.least_context == need.full_context == 300
     assert need.body >= 400 + 300 + 40
+
+
+def test_a_ranking_reads_its_question_with_each_document() -> None:
+    need = needs(ranking("q" * 40, "x" * 400, "y" * 40))
+    assert (need.output, need.least_context, need.full_context) == (0, 110, 110)
+    assert need.prompt >= 110 + 20
+    assert need.body >= 40 + 400 + 40

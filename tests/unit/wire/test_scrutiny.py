@@ -51,7 +51,7 @@ from meshnode.wire.scrutiny import (
     scrutiny_of,
 )
 from tests.kit.driven import Driven, asking, chatting
-from tests.kit.requests import embedding
+from tests.kit.requests import embedding, ranking
 from tests.kit.tinygguf import write_tiny_gguf
 
 STARTED, STOPPED, TEXT = Started(12), ChoiceFinished(FinishReason.STOP), TextDelta("abcd", 0, (1, 2))
@@ -381,3 +381,14 @@ def test_vectors_are_all_as_long_as_was_asked_for_or_as_the_first() -> None:
 def test_short_inputs_may_have_more_special_tokens_than_bytes() -> None:
     request = embedding(*["a"] * 2048)
     scrutiny_of(request, 2 * 2048).check(Started(3 * 2048))
+
+
+def test_a_ranking_has_one_score_for_each_document_and_reads_its_question_with_each() -> None:
+    request = ranking("q" * 100, *["a"] * 10)
+    scrutiny = scrutiny_of(request, 200)
+    scrutiny.check(Started(10 * (100 + 10)))
+    for place in range(10):
+        scrutiny.check(RerankResult(place, 0.5))
+    scrutiny.check(Finished(Usage(prompt_tokens=10 * (100 + 10))))
+    with pytest.raises(ProtocolViolation, match="so many bytes"):
+        scrutiny_of(request, 200).check(Started(10 * (100 + 300) + 5000))
