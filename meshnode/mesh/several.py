@@ -16,6 +16,7 @@ from meshnode.domain import GenerationRequest, RequestId
 from meshnode.errors import InternalFault, MeshnodeError
 from meshnode.events import (
     CLOSING,
+    Charge,
     ChoiceFinished,
     Event,
     Failed,
@@ -151,15 +152,22 @@ class Several:
 
 
 def apart(request: GenerationRequest) -> list[GenerationRequest]:
-    """A request of one prompt for each of several."""
+    """A request of one prompt for each of several; a bound on the cost is shared out evenly."""
+    share = None if request.max_cost_uc is None else request.max_cost_uc // len(request.prompts)
+    alone = msgspec.structs.replace(request, prompts=(), max_cost_uc=share)
     return [
-        msgspec.structs.replace(request, id=RequestId(f"{request.id}.{place}"), prompt=prompt, prompts=())
+        msgspec.structs.replace(alone, id=RequestId(f"{request.id}.{place}"), prompt=prompt)
         for place, prompt in enumerate(request.prompts)
     ]
 
 
 def total(finished: list[Finished]) -> Finished:
-    """What all took together: tokens are added, times are those of the slowest, as they ran beside each other."""
+    """What all took together: tokens and costs are added, times are the slowest's, as they ran beside each other.
+
+    The receipts of those that cost anything stand in one list, a comma between them.
+    """
     tokens = {name: sum(getattr(one.usage, name) for one in finished) for name in Usage.__struct_fields__}
     times = {name: max(getattr(one.timings, name) for one in finished) for name in Timings.__struct_fields__}
-    return Finished(Usage(**tokens), Timings(**times))
+    charges = [one.charge for one in finished if one.charge is not None]
+    receipts, cost = ",".join(charge.receipt for charge in charges), sum(charge.cost_uc for charge in charges)
+    return Finished(Usage(**tokens), Timings(**times), Charge(receipts, cost) if charges else None)

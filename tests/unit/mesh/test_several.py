@@ -14,6 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from meshnode.domain import FinishReason, GenerationRequest, ModelId
 from meshnode.errors import InternalFault, ModelNotFound, Overloaded
 from meshnode.events import (
+    Charge,
     ChoiceFinished,
     Event,
     Failed,
@@ -26,7 +27,7 @@ from meshnode.events import (
     Usage,
 )
 from meshnode.mesh.answer import Answer, Route
-from meshnode.mesh.several import PARALLEL, SeveralDispatcher
+from meshnode.mesh.several import PARALLEL, SeveralDispatcher, apart, total
 from tests.kit.requests import prompt
 
 Prompt = str | tuple[int, ...]
@@ -202,3 +203,15 @@ async def test_the_deadline_is_that_of_all(autojump_clock: MockClock) -> None:
     await ask(stage, asking(*(f"p{number}" for number in range(PARALLEL + 1)), deadline_s=10.0))
     assert stage.requests[0].deadline_s == 10.0
     assert stage.requests[-1].deadline_s == pytest.approx(6.0)
+
+
+def test_a_bound_on_the_cost_is_shared_out_and_what_each_cost_is_added() -> None:
+    assert [one.max_cost_uc for one in apart(asking("a", "b", "c", max_cost_uc=100))] == [33, 33, 33]
+    assert [one.max_cost_uc for one in apart(asking("a", "b"))] == [None, None]
+    finished = [
+        Finished(Usage(1), charge=Charge("r1", 7)),
+        Finished(Usage(1)),
+        Finished(Usage(1), charge=Charge("r2", 5)),
+    ]
+    assert total(finished).charge == Charge("r1,r2", 12)
+    assert total(finished[1:2]).charge is None
