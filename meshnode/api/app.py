@@ -29,6 +29,9 @@ from meshnode.api.messages.render import MessagesRenderer
 from meshnode.api.messages.schema import parse_count, parse_messages
 from meshnode.api.models import models
 from meshnode.api.pages import load_pages, pages
+from meshnode.api.read_back import read_back
+from meshnode.api.rerank import RerankRenderer
+from meshnode.api.rerank_schema import parse_rerank
 from meshnode.api.responses.parse import parse_response
 from meshnode.api.responses.render import ResponseRenderer
 from meshnode.api.sse import encode
@@ -46,7 +49,7 @@ BODY_TIMEOUT_S: Final = 60
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 CHAT: Final = Dialect("chat", "chatcmpl-", parse_chat, ChatRenderer)
-COMPLETION: Final = Dialect("completion", "cmpl-", parse_completion, CompletionRenderer)
+COMPLETION: Final = Dialect("completion", "cmpl-", parse_completion, CompletionRenderer, prepare=read_back)
 EMBEDDING: Final = Dialect("embedding", "embd-", parse_embedding, EmbeddingRenderer)
 RESPONSE: Final = Dialect("response", "resp_", parse_response, ResponseRenderer, RESPONSES)
 MESSAGES: Final = Dialect("messages", "msg_", parse_messages, MessagesRenderer, ANTHROPIC)
@@ -60,12 +63,15 @@ DIALECTS: Final = {
     "messages/count_tokens": COUNT,
 }
 """Those that generate, by their path below ``/v1``."""
-PROMPTS: Final = {
+RERANK: Final = Dialect("rerank", "rank-", parse_rerank, RerankRenderer)
+AT_ROOT: Final = {
     "tokenize": Dialect("tokenize", "tok-", parse_tokenize, TokensRenderer),
     "detokenize": Dialect("detokenize", "tok-", parse_detokenize, TokensRenderer),
     "apply-template": Dialect("apply-template", "tok-", parse_apply_template, TokensRenderer),
+    "rerank": RERANK,
+    "reranking": RERANK,
 }
-"""Those that tell what a prompt is to a model, by their path, which is llama.cpp's; below ``/v1`` they are as well."""
+"""Those that have llama.cpp's paths, with and without ``/v1`` before them."""
 
 
 class Application(QuartTrio):
@@ -88,8 +94,8 @@ def create_app(context: ApiContext) -> QuartTrio:
     app.register_blueprint(jobs(context, {dialect.name: dialect for dialect in DIALECTS.values()}))
     app.register_blueprint(pages(load_pages()))
 
-    for path, dialect in {**DIALECTS, **PROMPTS}.items():
-        _route(app, context, path, dialect, at_root=dialect.name in PROMPTS)
+    for path, dialect in {**DIALECTS, **AT_ROOT}.items():
+        _route(app, context, path, dialect, at_root=path in AT_ROOT)
     return app
 
 
