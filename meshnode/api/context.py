@@ -13,6 +13,7 @@ import trio
 from meshnode.config import ApiSettings
 from meshnode.domain import ModelCard, ModelId, Record
 from meshnode.engine.pipe import Device, EngineInfo, Gauge
+from meshnode.gateway.feed import ArrivalView as ArrivalView
 from meshnode.gateway.keys import KeyRing
 from meshnode.gateway.turnstile import Turnstile
 from meshnode.mesh.answer import Dispatcher
@@ -52,24 +53,6 @@ class PullProgressView(Protocol):
     def total(self) -> int | None: ...
     @property
     def model(self) -> ModelId | None: ...
-
-
-class ArrivalView(Protocol):
-    """A model on its way to the disk: ``phase`` as of a pull, ``fraction`` in 0..1, ``over`` once it has ended.
-
-    ``changed`` is set, and replaced, whenever any of them changes.
-    """
-
-    @property
-    def source(self) -> str: ...
-    @property
-    def phase(self) -> str: ...
-    @property
-    def fraction(self) -> float: ...
-    @property
-    def over(self) -> bool: ...
-    @property
-    def changed(self) -> trio.Event: ...
 
 
 class Library(Protocol):

@@ -15,15 +15,15 @@ from meshnode.api import sse
 from meshnode.api.asgi import body_of, current
 from meshnode.api.context import ApiContext
 from meshnode.api.errors import as_error
-from meshnode.api.feed import Feed, start_feed
 from meshnode.api.fields import invalid
-from meshnode.api.loading import LoadWatch
 from meshnode.api.render import Heading, Renderer, coalesce, fingerprint, overhead_ms, waiting
 from meshnode.api.schema import Ask, Asker
 from meshnode.api.voice import OPENAI, Voice
 from meshnode.domain import ModelId, RequestId
 from meshnode.errors import InternalFault, MeshnodeError, Unauthorized
 from meshnode.events import Event, Finished, Heartbeat, Loading, Prefilling, Queued
+from meshnode.gateway.feed import Feed, start_feed
+from meshnode.gateway.loading import LoadWatch
 from meshnode.gateway.principal import Principal
 from meshnode.mesh.answer import Route
 
