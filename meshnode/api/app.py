@@ -13,6 +13,7 @@ from werkzeug.exceptions import MethodNotAllowed as HttpMethodNotAllowed
 from meshnode.api import errors
 from meshnode.api.admin import admin
 from meshnode.api.asgi import Connection, current
+from meshnode.api.batches.routes import batches
 from meshnode.api.chat import ChatRenderer
 from meshnode.api.chat_schema import parse_chat
 from meshnode.api.completions import CompletionRenderer
@@ -60,6 +61,8 @@ def create_app(context: ApiContext) -> QuartTrio:
     _errors(app, context)
     for routes in (models(context), status(context), admin(context), mesh(context), pages(load_pages())):
         app.register_blueprint(routes)
+
+    app.register_blueprint(batches(context, [f"/v1/{path}" for path in DIALECTS]))
 
     for path, dialect in DIALECTS.items():
         _route(app, context, path, dialect)

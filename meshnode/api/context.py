@@ -13,7 +13,9 @@ import trio
 from meshnode.config import ApiSettings
 from meshnode.domain import ModelCard, ModelId, Record
 from meshnode.engine.pipe import Device, EngineInfo, Gauge
+from meshnode.gateway.batches import Batches
 from meshnode.gateway.feed import ArrivalView as ArrivalView
+from meshnode.gateway.files import Files
 from meshnode.gateway.keys import KeyRing
 from meshnode.gateway.turnstile import Turnstile
 from meshnode.mesh.answer import Dispatcher
@@ -143,6 +145,9 @@ class ApiContext:
     """Further Host names to answer to: those of the TLS certificate, for a bind off loopback."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """More names of models, as the library has them: they stand for models of the mesh too."""
+    files: Files | None = None
+    batches: Batches | None = None
+    """``None`` where this node keeps nothing."""
     client_only: bool = False
     """This node uses the mesh and serves nothing."""
     commit_after_s: float = 10.0

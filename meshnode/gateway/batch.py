@@ -19,6 +19,7 @@ from meshnode.errors import (
     InternalFault,
     MeshnodeError,
     ModelLoading,
+    ModelNotFound,
     NobodyServes,
     Overloaded,
     RequestError,
@@ -37,8 +38,9 @@ MOST_TRIES: Final = 5
 """How often one line is begun where what it met may be its own doing: a worker that dies, say."""
 MOST_FAULTS: Final = 100
 """Lines named in a batch's own list of errors."""
+FIRST_WAIT_S: Final = 2.0
 LONGEST_WAIT_S: Final = 60.0
-"""Between two tries of one line."""
+"""Between two tries of one line, at least and at most."""
 
 
 class BatchStatus(enum.StrEnum):
@@ -108,6 +110,16 @@ class Batch(Record, frozen=True):
     output_bytes: int = 0
     error_bytes: int = 0
     usage: Usage = Usage()
+
+    @property
+    def has_output(self) -> bool:
+        """Whether its output file is there."""
+        return self.status.over and self.status is not BatchStatus.FAILED and self.output_bytes > 0
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether its error file is there."""
+        return self.status.over and self.status is not BatchStatus.FAILED and self.error_bytes > 0
 
     @property
     def left(self) -> int:
@@ -218,23 +230,24 @@ _PASSING: Final = (Overloaded, ModelLoading, NobodyServes, Draining)
 """Errors that say nothing of the line: it is tried until the batch's window passes."""
 
 
-def patience(error: MeshnodeError, tries: int) -> float | None:
-    """Seconds until a line that failed is tried again, after so many tries; ``None``: that was its answer."""
-    if isinstance(error, RequestError):
-        return None
-    if not isinstance(error, _PASSING) and tries >= MOST_TRIES:
-        return None
-    wait = error.retry_after_s if error.retry_after_s is not None else 2.0 ** min(max(tries, 1) - 1, 6)
-    return min(max(wait, 1.0), LONGEST_WAIT_S)
+def passing(error: MeshnodeError, *, settling: bool) -> bool:
+    """Whether the error says nothing of the line, so that the try does not count.
+
+    ``settling``: the node has just started, and its models and peers may still be on their way.
+    """
+    return isinstance(error, _PASSING) or (settling and isinstance(error, ModelNotFound))
 
 
-def passing(error: MeshnodeError) -> bool:
-    """Whether the error says nothing of the line, so that the try does not count."""
-    return isinstance(error, _PASSING)
+def patience(error: MeshnodeError, tries: int, *, settling: bool = False) -> float | None:
+    """Seconds until a line is tried again that failed, the ``tries`` that count done; ``None``: that is its answer."""
+    if not passing(error, settling=settling) and (isinstance(error, RequestError) or tries >= MOST_TRIES):
+        return None
+    wait = error.retry_after_s if error.retry_after_s is not None else FIRST_WAIT_S * 2.0 ** min(tries, 5)
+    return min(max(wait, FIRST_WAIT_S), LONGEST_WAIT_S)
 
 
 class Splitter:
-    """The lines of a file that comes in pieces, numbered from 1; blank ones are left out, too long ones are ``None``."""
+    """The lines of a file that comes in pieces, numbered from 1; blank ones are left out, too long ones ``None``."""
 
     def __init__(self, most: int = MOST_LINE) -> None:
         self._most = most

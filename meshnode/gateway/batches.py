@@ -27,6 +27,8 @@ AT_ONCE: Final = 4
 """Lines answered at a time, of all batches together; and of one batch, those that wait to be tried again included."""
 DISK_PATIENCE_S: Final = 30.0
 """How long a batch rests when the disk takes nothing."""
+SETTLING_S: Final = 120.0
+"""How long after its start the node may still be looking for models and peers."""
 _RUNNING: Final = (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS)
 _log = structlog.get_logger()
 
@@ -69,6 +71,7 @@ class Batches:
         self._start: Callable[[LiveBatch], None] = lambda live: None
         self._answering = trio.Semaphore(AT_ONCE)
         self._under_way = 0
+        self._settled = -math.inf
 
     # --- what clients do ----------------------------------------------------------------------
 
@@ -137,6 +140,7 @@ class Batches:
 
     async def run(self, work: Work, draining: trio.Event) -> None:
         """Carry them out until the node stops, those of its earlier lives first."""
+        self._settled = trio.current_time() + SETTLING_S
         try:
             await self._take_up()
         except MeshnodeError as error:
@@ -228,8 +232,9 @@ class Batches:
                 outcome = await self._try(work, live.batch, line)
                 if isinstance(outcome, Answered):
                     break
-                tries += not rules.passing(outcome)
-                wait = rules.patience(outcome, tries)
+                settling = trio.current_time() < self._settled
+                tries += not rules.passing(outcome, settling=settling)
+                wait = rules.patience(outcome, tries, settling=settling)
                 if wait is None:
                     break
                 await trio.sleep(wait)

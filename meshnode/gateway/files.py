@@ -207,16 +207,20 @@ class Content:
         """The next piece. Raises NotFound where the file was deleted meanwhile, or is damaged."""
         if self._size >= self._file.bytes:
             raise StopAsyncIteration
+        await self.look_ahead()
+        data = self._ahead.pop(0).data
+        self._number += 1
+        self._size += len(data)
+        return data
+
+    async def look_ahead(self) -> None:
+        """See that there is a next piece; raises as taking it does."""
         if not self._ahead:
             after = piece_id(self._file.id, self._number - 1) if self._number else None
             page = await self._vault.page(self._principal, PIECE, part_of=self._file.id, after=after, limit=_AT_A_TIME)
             self._ahead = list(page.items)
         if not self._ahead or self._ahead[0].id != piece_id(self._file.id, self._number):
             raise NotFound(f"the file {self._file.id} is damaged, or was deleted meanwhile.")
-        data = self._ahead.pop(0).data
-        self._number += 1
-        self._size += len(data)
-        return data
 
 
 def new_file_id(entropy: Callable[[int], bytes]) -> str:
