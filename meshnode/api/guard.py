@@ -25,6 +25,8 @@ OPEN_PATHS: Final = frozenset({"/health", "/metrics", "/api/status"})
 """Answered without a key: they say how the node fares and nothing of anybody."""
 UPLOAD: Final = ("POST", "/v1/files")
 """The one call whose body is ``multipart/form-data``."""
+KEYED_PATHS: Final = frozenset({"/tokenize", "/detokenize", "/apply-template", "/rerank", "/reranking"})
+"""Where llama.cpp's clients look for what others have below ``/v1``: the same keys open them."""
 METHODS: Final = "GET, POST, DELETE"
 HEADERS: Final = "authorization, content-type, x-request-id"
 EXPOSED: Final = (
@@ -147,7 +149,7 @@ def _principal(token: str | None, knock: Knock, policy: Policy) -> Principal | N
         return None
     if path == "/api" or path.startswith("/api/"):
         return administrator(knock.door, token, admin_token=policy.admin_token)
-    if path == "/v1" or path.startswith(("/v1/", "/openai/")):
+    if path in KEYED_PATHS or path == "/v1" or path.startswith(("/v1/", "/openai/")):
         return user(knock.door, token, keys=policy.keys, admin_token=policy.admin_token, local_key=policy.local_key)
     return None
 

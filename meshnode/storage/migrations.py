@@ -119,6 +119,22 @@ MIGRATIONS: tuple[Migration, ...] = (
             "CREATE INDEX sealed_expires ON sealed (expires)",
         ),
     ),
+    Migration(
+        4,
+        "prompt templates",
+        (
+            """CREATE TABLE prompt_template (
+                id TEXT NOT NULL CHECK (typeof(id) = 'text'),
+                version INTEGER NOT NULL CHECK (typeof(version) = 'integer' AND version > 0),
+                created INTEGER NOT NULL CHECK (typeof(created) = 'integer'),
+                messages TEXT CHECK (messages IS NULL OR typeof(messages) = 'text'),
+                PRIMARY KEY (id, version)
+            ) WITHOUT ROWID""",
+            """CREATE TRIGGER prompt_template_is_never_changed BEFORE UPDATE ON prompt_template
+                WHEN NEW.messages IS NOT NULL OR NEW.id <> OLD.id OR NEW.version <> OLD.version
+                BEGIN SELECT RAISE(ABORT, 'a version of a template is never changed'); END""",
+        ),
+    ),
 )
 
 
