@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,16 @@ import trio.lowlevel
 
 from meshnode.api.app import DIALECTS
 from meshnode.api.batches.work import DialectWork
-from meshnode.gateway.batches import Batches
-from meshnode.gateway.files import Files
+from meshnode.domain import OWNER, CallerId, GenerationRequest, ModelId, RequestId
+from meshnode.errors import InvalidField, MeshnodeError
+from meshnode.events import Usage
+from meshnode.gateway.batch import WINDOW_S, Batch, Line
+from meshnode.gateway.batch_file import Answered, NoLine, Work
+from meshnode.gateway.batches import Batches, Creation
+from meshnode.gateway.files import Files, StoredFile
 from meshnode.mesh.answer import Dispatcher
 from meshnode.storage.database import open_inline
-from meshnode.storage.vault import Vault
+from meshnode.storage.vault import DAY_S, Vault
 from tests.kit.api import Api, running_api
 
 KEY = bytes(range(32))
@@ -28,13 +33,14 @@ NOW = 1_700_000_000.0
 
 
 class Wall:
-    """A clock that stands until it is moved."""
+    """A clock that stands until it is moved, or goes as trio's does."""
 
-    def __init__(self, now: float = NOW) -> None:
-        self.now = now
+    def __init__(self, *, goes: bool = False) -> None:
+        self.now = NOW
+        self._goes = goes
 
     def __call__(self) -> float:
-        return self.now
+        return self.now + trio.current_time() if self._goes else self.now
 
 
 @dataclass
@@ -58,17 +64,130 @@ async def kept(path: Path | None = None, wall: Wall | None = None) -> AsyncItera
 
 
 @asynccontextmanager
-async def batch_api(
-    dispatcher: Dispatcher | None = None, *, path: Path | None = None, wall: Wall | None = None, **fields: object
-) -> AsyncIterator[Api]:
-    """The API of a node that keeps files and carries out batches."""
-    async with kept(path, wall) as there:
-        parts = {"files": there.files, "batches": there.batches, "wall_clock": there.wall, "entropy": os.urandom}
-        async with running_api(dispatcher, **(parts | fields)) as api, trio.open_nursery() as nursery:
-            work = DialectWork(api.context, DIALECTS)
-            nursery.start_soon(there.batches.run, work, api.context.draining)
-            yield api
-            nursery.cancel_scope.cancel()
+async def serving(there: Kept, dispatcher: Dispatcher | None = None, **fields: object) -> AsyncIterator[Api]:
+    """The API of a node that keeps these files and carries out these batches."""
+    parts: dict[str, object] = {
+        "files": there.files,
+        "batches": there.batches,
+        "wall_clock": there.wall,
+        "entropy": os.urandom,
+    }
+    async with running_api(dispatcher, **(parts | fields)) as api, trio.open_nursery() as nursery:  # type: ignore[arg-type]  # fields of the context, of any type
+        nursery.start_soon(there.batches.run, DialectWork(api.context, DIALECTS), api.context.draining)
+        yield api
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def batch_api(dispatcher: Dispatcher | None = None, **fields: object) -> AsyncIterator[Api]:
+    """:func:`serving` over a vault in memory."""
+    async with kept() as there, serving(there, dispatcher, **fields) as api:
+        yield api
+
+
+Outcome = Answered | MeshnodeError | Callable[[], Awaitable[object]]
+"""What becomes of a line, or something to wait for before it is answered."""
+
+
+@dataclass
+class ScriptedWork:
+    """A :class:`meshnode.gateway.batch_file.Work` whose lines are their names; ``outcomes`` are given in turn."""
+
+    outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    inside: int = 0
+    most: int = 0
+    entered: trio.Event = field(default_factory=trio.Event)
+
+    async def read(self, batch: Batch, number: int, line: bytes) -> Line | NoLine:
+        """A line that begins with ``!`` cannot be run."""
+        name = line.decode()
+        if name.startswith("!"):
+            return NoLine(name[1:] or None, InvalidField("wrong."))
+        request = GenerationRequest(id=RequestId(name), model=ModelId("tiny"))
+        return Line(number=number, custom_id=name, dialect="chat/completions", request=request)
+
+    async def answer(self, batch: Batch, line: Line) -> Answered:
+        """The next of its outcomes, or a plain answer."""
+        self.asked.append(line.custom_id)
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        self.entered.set()
+        try:
+            await trio.sleep(0.001)
+            outcomes = self.outcomes.get(line.custom_id, [])
+            outcome = outcomes.pop(0) if outcomes else None
+            if isinstance(outcome, MeshnodeError):
+                raise outcome
+            if isinstance(outcome, Answered):
+                return outcome
+            if outcome is not None:
+                await outcome()
+            return Answered(line.custom_id.encode() + b"\n", Usage(1, 1))
+        finally:
+            self.inside -= 1
+
+    def refusal(self, batch: Batch, number: int, custom_id: str | None, error: MeshnodeError) -> bytes:
+        """The line's name and the error's code."""
+        return f"{custom_id} {error.code}\n".encode()
+
+    def late(self, batch: Batch, line: Line) -> bytes:
+        """The line's name."""
+        return f"{line.custom_id} late\n".encode()
+
+
+async def handed(files: Files, *pieces: bytes, who: CallerId = OWNER, lasts_s: int = DAY_S) -> StoredFile:
+    """A file of these pieces."""
+    async with files.upload(who) as upload:
+        for one in pieces:
+            await upload.write(one)
+        return await upload.keep("in.jsonl", "batch", lasts_s)
+
+
+async def content_of(there: Kept, id_: str, who: CallerId = OWNER) -> str:
+    """What is in a file."""
+    file = await there.files.file(who, id_)
+    return b"".join([data async for data in there.files.content(who, file)]).decode()
+
+
+async def created(there: Kept, content: bytes, who: CallerId = OWNER) -> Batch:
+    """A batch of a file with this content."""
+    file = await handed(there.files, content, who=who)
+    return await there.batches.create(who, Creation(file.id, "/v1/chat/completions", DAY_S))
+
+
+@asynccontextmanager
+async def carried_out(there: Kept, work: Work) -> AsyncIterator[trio.Event]:
+    """The batches are carried out; gives the event that asks for the end, which the block's own end brings at once."""
+    draining = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(there.batches.run, work, draining)
+        yield draining
+        nursery.cancel_scope.cancel()
+
+
+async def over(there: Kept, batch: Batch) -> Batch:
+    """The batch, once it is over."""
+    while True:
+        found = await there.batches.batch(batch.principal, batch.id)
+        if found.status.over:
+            return found
+        await trio.sleep(0.01)
+
+
+def a_batch(id_: str = "batch_1") -> Batch:
+    """A batch of the owner's that has just begun."""
+    return Batch(
+        id=id_,
+        principal=OWNER,
+        endpoint="/v1/chat/completions",
+        input_file="file-in",
+        outputs="file-out",
+        errors="file-err",
+        created=int(NOW),
+        expires=int(NOW) + WINDOW_S,
+        output_s=3600,
+    )
 
 
 def a_line(custom_id: str, content: str = "hi", **body: object) -> dict[str, Any]:
@@ -104,12 +223,6 @@ async def begun(client: httpx2.AsyncClient, content: bytes, **fields: object) ->
     assert answer.status_code == 200, answer.text
     batch: dict[str, Any] = answer.json()
     return batch
-
-
-async def until(fact: Callable[[], bool]) -> None:
-    """Wait for something that other tasks bring about."""
-    while not fact():
-        await trio.lowlevel.checkpoint()
 
 
 async def in_status(client: httpx2.AsyncClient, id_: str, *statuses: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -33,7 +34,7 @@ def read(*pieces: bytes) -> dict[tuple[str, str | None], bytes]:
 def test_what_is_sent_is_what_is_read_however_it_is_cut(content: bytes, cuts: list[int]) -> None:
     whole = UPLOAD + content + END
     places = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
-    pieces = [whole[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [whole[a:b] for a, b in pairwise(places)]
     assert read(*pieces) == {("purpose", None): b"batch", ("file", "in.jsonl"): content}
 
 
