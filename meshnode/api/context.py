@@ -16,6 +16,9 @@ from meshnode.engine.pipe import Device, EngineInfo, Gauge
 from meshnode.gateway.batches import Batches
 from meshnode.gateway.feed import ArrivalView as ArrivalView
 from meshnode.gateway.files import Files
+from meshnode.gateway.history import History
+from meshnode.gateway.job import Jobs
+from meshnode.gateway.keeping import NOTHING_KEPT
 from meshnode.gateway.keys import KeyRing
 from meshnode.gateway.turnstile import Turnstile
 from meshnode.mesh.answer import Dispatcher
@@ -144,6 +147,8 @@ class ApiContext:
     templates: Templates
     """The prompts that the owner stored."""
     keys: KeyRing = field(default_factory=KeyRing)
+    jobs: Jobs = NOTHING_KEPT.jobs
+    history: History = NOTHING_KEPT.history
     hosts: frozenset[str] = frozenset()
     """Further Host names to answer to: those of the TLS certificate, for a bind off loopback."""
     aliases: Mapping[str, str] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import structlog
@@ -138,13 +139,20 @@ class Batches:
 
     # --- what the node does -------------------------------------------------------------------
 
-    async def run(self, work: Work, draining: trio.Event) -> None:
-        """Carry them out until the node stops, those of its earlier lives first."""
-        self._settled = trio.current_time() + SETTLING_S
+    async def take_up(self) -> None:
+        """Find what an earlier life of the node left; to be awaited before anybody can hand in anything."""
         try:
-            await self._take_up()
+            await self._files.drop_unfinished()
+            for ref in await self._vault.unfinished(KIND):
+                with suppress(NotFound):  # damaged: one lost batch
+                    batch = await self.batch(ref.principal, ref.id)
+                    self._live[batch.id] = LiveBatch(self._vault, batch, self._now)
         except MeshnodeError as error:
             _log.warning("batches_not_taken_up", code=error.code)
+
+    async def run(self, work: Work, draining: trio.Event) -> None:
+        """Carry them out until the node stops."""
+        self._settled = trio.current_time() + SETTLING_S
         async with trio.open_nursery() as nursery:
             self._start = lambda live: nursery.start_soon(self._carry_out, work, live)
             for live in list(self._live.values()):
@@ -153,15 +161,12 @@ class Batches:
             self._start = lambda live: None
             nursery.cancel_scope.cancel()
 
-    async def _take_up(self) -> None:
-        """What an earlier life of the node left."""
-        await self._files.drop_unfinished()
-        for ref in await self._vault.unfinished(KIND):
-            try:
-                batch = await self.batch(ref.principal, ref.id)
-            except NotFound:  # damaged: one lost batch
-                continue
-            self._live.setdefault(batch.id, LiveBatch(self._vault, batch, self._now))
+    async def forget(self) -> None:
+        """Stop what is under way: everything that is kept is about to be thrown away."""
+        await trio.lowlevel.checkpoint()
+        for live in self._live.values():
+            live.gone = True
+            live.scope.cancel()
 
     async def _carry_out(self, work: Work, live: LiveBatch) -> None:
         """One batch to its end; trouble of the disk is waited out, a defect ends the batch and not the node."""

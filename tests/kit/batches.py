@@ -60,7 +60,9 @@ async def kept(path: Path | None = None, wall: Wall | None = None) -> AsyncItera
     async with open_inline(path) as database:
         vault = Vault(database, KEY, entropy=os.urandom, now=wall)
         files = Files(vault, entropy=os.urandom, now=wall)
-        yield Kept(vault, files, Batches(vault, files, entropy=os.urandom, now=wall), wall)
+        batches = Batches(vault, files, entropy=os.urandom, now=wall)
+        await batches.take_up()
+        yield Kept(vault, files, batches, wall)
 
 
 @asynccontextmanager

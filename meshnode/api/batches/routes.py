@@ -141,4 +141,4 @@ def _batches(context: ApiContext) -> Batches:
 
 
 def _off() -> Forbidden:
-    return Forbidden("this node keeps no files and batches.", hint="Its owner switched keeping off.")
+    return Forbidden("this node keeps no files and batches.", hint="Its owner can change that: store.enabled.")

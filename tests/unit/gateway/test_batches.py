@@ -143,7 +143,9 @@ async def test_a_batch_whose_window_passes_expires_with_a_row_for_what_is_left(
 ) -> None:
     work = ScriptedWork({name: [trio.sleep_forever] for name in names(20)[1:]})
     async with kept(wall=Wall(goes=True)) as there, carried_out(there, work):
-        batch = await over(there, await created(there, "\n".join(names(20)).encode()))
+        batch = await created(there, "\n".join(names(20)).encode())
+        await trio.sleep(WINDOW_S)
+        batch = await over(there, batch)
         assert await content_of(there, batch.outputs) == "line0\n"
         assert await content_of(there, batch.errors) == "".join(f"{name} late\n" for name in names(20)[1:])
     assert (batch.status, batch.completed, batch.failed, batch.total) == (BatchStatus.EXPIRED, 1, 19, 20)
