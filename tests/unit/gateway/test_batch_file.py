@@ -6,7 +6,7 @@ import pytest
 
 from meshnode.domain import OWNER
 from meshnode.gateway import batch_file
-from meshnode.gateway.batch import Batch, BatchStatus
+from meshnode.gateway.batch import MOST_LINE, Batch, BatchStatus
 from meshnode.gateway.batch_file import validate
 from meshnode.gateway.live_batch import LiveBatch, line_of
 from tests.kit.batches import NOW, Kept, ScriptedWork, created, kept
@@ -61,9 +61,9 @@ async def test_too_many_lines_fail_the_file(monkeypatch: pytest.MonkeyPatch) -> 
     assert [(fault.code, fault.line) for fault in batch.faults] == [("too_many_requests", 3)]
 
 
-async def test_a_line_that_is_too_long_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_line_that_is_too_long_fails_alone() -> None:
     async with kept() as there:
-        batch, names = await read(there, b"a\n" + b"x" * (batch_file.MOST_LINE + 1) + b"\nb")
+        batch, names = await read(there, b"a\n" + b"x" * (MOST_LINE + 1) + b"\nb")
         page = await there.vault.page(OWNER, "file_piece", part_of=batch.errors)
     assert names == ["a", "b"]
     assert [item.data for item in page.items] == [b"None body_too_large\n"]

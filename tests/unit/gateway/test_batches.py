@@ -26,7 +26,7 @@ from meshnode.gateway.batch import MOST_TRIES, WINDOW_S, Batch, BatchStatus, Lin
 from meshnode.gateway.batch_file import Answered
 from meshnode.gateway.batches import AT_ONCE, SETTLING_S, BatchPage, Creation, Standing
 from meshnode.storage.vault import DAY_S, Item
-from tests.kit.batches import ScriptedWork, Wall, carried_out, content_of, created, kept, over
+from tests.kit.batches import Outcome, ScriptedWork, Wall, carried_out, content_of, created, kept, over
 
 GUEST = CallerId("key:0123456789abcdef")
 
@@ -129,7 +129,7 @@ async def test_what_passes_by_itself_is_waited_out_and_holds_up_nobody(autojump_
 
 
 async def test_a_model_may_be_missing_for_a_while_after_a_start(autojump_clock: trio.testing.MockClock) -> None:
-    missing = [ModelNotFound("none.") for _ in range(100)]
+    missing: list[Outcome] = [ModelNotFound("none.") for _ in range(100)]
     work = ScriptedWork({"a": missing[:3], "b": missing[3:]})
     async with kept() as there, carried_out(there, work):
         batch = await over(there, await created(there, b"a\nb"))

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.lowlevel
 from openai import OpenAI
+from openai.types import Batch
 
 from meshnode.config import ApiSettings
 from meshnode.gateway.keys import KeyRing, hash_of, new_key, parse_keys
@@ -288,47 +289,78 @@ async def test_another_principals_files_and_batches_are_not_there() -> None:
 # --- OpenAI's own client --------------------------------------------------------------------------
 
 
-async def test_the_official_client_finds_its_own_types_everywhere() -> None:
-    content = jsonl(a_line("a"), a_line("b", temperature=9))
+def of_openai(url: str) -> OpenAI:
+    """OpenAI's client, which checks every answer against its own types."""
+    return OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=30, _strict_response_validation=True)
 
-    def use(sdk: OpenAI) -> list[str]:
-        file = sdk.files.create(
-            file=("in.jsonl", content), purpose="batch", expires_after={"anchor": "created_at", "seconds": 3600}
-        )
-        assert (file.bytes, file.filename, file.purpose) == (len(content), "in.jsonl", "batch")
-        assert file.expires_at == file.created_at + 3600
-        assert sdk.files.retrieve(file.id) == file
-        assert list(sdk.files.list()) == [file]
-        assert sdk.files.content(file.id).read() == content
-        batch = sdk.batches.create(
-            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"a": "b"}
-        )
-        while batch.status not in OVER:
-            batch = sdk.batches.retrieve(batch.id)
-        assert [one.id for one in sdk.batches.list(limit=1)] == [batch.id]
-        assert batch.request_counts is not None
-        assert (batch.request_counts.completed, batch.request_counts.failed) == (1, 1)
-        assert batch.output_file_id is not None
-        assert batch.error_file_id is not None
-        texts = [sdk.files.content(id_).text for id_ in (batch.output_file_id, batch.error_file_id)]
-        assert sdk.files.delete(file.id).deleted
-        second = sdk.files.create(file=("in.jsonl", b"not JSONL"), purpose="batch")
-        bad = sdk.batches.create(input_file_id=second.id, endpoint="/v1/embeddings", completion_window="24h")
-        while bad.status not in OVER:
-            bad = sdk.batches.retrieve(bad.id)
-        assert bad.errors is not None
-        assert bad.errors.data is not None
-        assert bad.errors.data[0].line == 1
-        assert len(list(sdk.batches.list(limit=1))) == 2
-        return texts
 
-    def run(url: str) -> list[str]:
-        with OpenAI(
-            base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=30, _strict_response_validation=True
-        ) as sdk:
-            return use(sdk)
+def waited(sdk: OpenAI, batch: Batch) -> Batch:
+    while batch.status not in OVER:
+        batch = sdk.batches.retrieve(batch.id)
+    return batch
+
+
+async def test_the_official_client_hands_in_a_file_and_has_it_again() -> None:
+    content = jsonl(a_line("a"))
+
+    def use(url: str) -> None:
+        with of_openai(url) as sdk:
+            file = sdk.files.create(
+                file=("in.jsonl", content),
+                purpose="batch",
+                expires_after={"anchor": "created_at", "seconds": 3600},
+            )
+            assert (file.bytes, file.filename, file.purpose) == (len(content), "in.jsonl", "batch")
+            assert file.expires_at == file.created_at + 3600
+            assert sdk.files.retrieve(file.id) == file
+            assert list(sdk.files.list(limit=1)) == [file]
+            assert sdk.files.content(file.id).read() == content
+            assert sdk.files.delete(file.id).deleted
+            assert list(sdk.files.list()) == []
 
     async with batch_api() as api:
-        right, wrong = await trio.to_thread.run_sync(run, api.url)
+        await trio.to_thread.run_sync(use, api.url)
+
+
+async def test_the_official_client_runs_batches() -> None:
+    def use(url: str) -> list[str]:
+        with of_openai(url) as sdk:
+            files = [
+                sdk.files.create(file=("in.jsonl", content), purpose="batch")
+                for content in (jsonl(a_line("a"), a_line("b", temperature=9)), b"not JSONL")
+            ]
+            good, bad = (
+                waited(
+                    sdk,
+                    sdk.batches.create(
+                        input_file_id=file.id,
+                        endpoint="/v1/chat/completions",
+                        completion_window="24h",
+                        metadata={"of": "mine"},
+                    ),
+                )
+                for file in files
+            )
+            assert good.request_counts is not None
+            assert (good.request_counts.completed, good.request_counts.failed) == (1, 1)
+            assert bad.errors is not None
+            assert bad.errors.data is not None
+            assert bad.errors.data[0].line == 1
+            assert [one.id for one in sdk.batches.list(limit=1)] == [bad.id, good.id]
+            return [sdk.files.content(id_).text for id_ in (good.output_file_id, good.error_file_id) if id_]
+
+    async with batch_api() as api:
+        right, wrong = await trio.to_thread.run_sync(use, api.url)
     assert json.loads(right)["custom_id"] == "a"
     assert json.loads(wrong)["custom_id"] == "b"
+
+
+async def test_the_official_client_cancels() -> None:
+    def use(url: str) -> None:
+        with of_openai(url) as sdk:
+            file = sdk.files.create(file=("in.jsonl", jsonl(a_line("a"))), purpose="batch")
+            batch = sdk.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+            assert waited(sdk, sdk.batches.cancel(batch.id)).status == "cancelled"
+
+    async with batch_api(Scripted([trio.sleep_forever])) as api:
+        await trio.to_thread.run_sync(use, api.url)
