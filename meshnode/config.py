@@ -113,7 +113,10 @@ class LogSettings(Record, frozen=True):
 
 
 class Settings(Record, frozen=True):
-    """Everything an owner can set. ``aliases`` maps names that clients use to model names."""
+    """Everything an owner can set. ``aliases`` maps names that clients use to model names.
+
+    ``default_model`` is a name too, or a router mode.
+    """
 
     home: Path
     api: ApiSettings = ApiSettings()
@@ -124,6 +127,7 @@ class Settings(Record, frozen=True):
     log: LogSettings = LogSettings()
     stop_deadline_s: float = 10.0
     hub: str = "https://huggingface.co"
+    default_model: str = "auto"
     aliases: Mapping[str, str] = {}
 
 

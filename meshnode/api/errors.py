@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from meshnode.errors import (
+    ContextLengthExceeded,
     Draining,
     MeshnodeError,
     ModelLoading,
@@ -40,6 +42,7 @@ _ANTHROPIC: Final[Mapping[int, str]] = {
     504: "timeout_error",
 }
 """Anthropic's error types by status (its API reference, "Errors")."""
+_PROMPT: Final = re.compile(r"(\d+) tokens.*?context here is (\d+)|context of (\d+) tokens.*?about (\d+)", re.DOTALL)
 
 
 def envelope(error: MeshnodeError) -> dict[str, Any]:
@@ -47,12 +50,26 @@ def envelope(error: MeshnodeError) -> dict[str, Any]:
     return {"error": {"message": str(error), "type": _type(error), "param": error.param, "code": error.code}}
 
 
-def anthropic(error: MeshnodeError, request_id: str) -> dict[str, Any]:
-    """Anthropic's ``{"type": "error", "error": {type, message}, request_id}``."""
-    kind = next((kind for status, kind in _ANTHROPIC.items() if error.status == status), None)
+def anthropic(error: MeshnodeError, request_id: str | None = None) -> dict[str, Any]:
+    """Anthropic's ``{"type": "error", "error": {type, message}, request_id}``.
+
+    A prompt that does not fit is told in that API's own words, by which coding agents know to shorten a conversation.
+    """
+    kind = _ANTHROPIC.get(error.status)
     if kind is None:
         kind = "invalid_request_error" if error.status < 500 else "api_error"
-    return {"type": "error", "error": {"type": kind, "message": str(error)}, "request_id": request_id}
+    message = _too_long(error) if isinstance(error, ContextLengthExceeded) else str(error)
+    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id or None}
+
+
+def _too_long(error: ContextLengthExceeded) -> str:
+    """``prompt is too long: N tokens > M maximum``, where the error has both numbers."""
+    found = _PROMPT.search(error.message)
+    if found is None:
+        return f"prompt is too long: {error}"
+    length, most = int(found[1] or found[4]), int(found[2] or found[3])
+    # The context holds the answer too, so a prompt of its very length is too long by the answer's first token.
+    return f"prompt is too long: {length} tokens > {min(most, length - 1)} maximum. {error}"
 
 
 def headers(error: MeshnodeError) -> dict[str, str]:
