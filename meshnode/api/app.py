@@ -23,6 +23,7 @@ from meshnode.api.embeddings import EmbeddingRenderer
 from meshnode.api.embeddings_schema import parse_embedding
 from meshnode.api.generation import Dialect, answer
 from meshnode.api.guard import Knock, Policy, answer_headers, judge
+from meshnode.api.jobs import jobs
 from meshnode.api.mesh import mesh
 from meshnode.api.messages.count import CountRenderer
 from meshnode.api.messages.render import MessagesRenderer
@@ -85,6 +86,7 @@ def create_app(context: ApiContext) -> QuartTrio:
     _errors(app, context)
     for room in (models, status, admin, mesh, templates):
         app.register_blueprint(room(context))
+    app.register_blueprint(jobs(context, {dialect.name: dialect for dialect in DIALECTS.values()}))
     app.register_blueprint(pages(load_pages()))
 
     app.register_blueprint(batches(context, [f"/v1/{path}" for path in DIALECTS]))

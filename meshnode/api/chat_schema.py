@@ -15,7 +15,6 @@ from meshnode.api.schema import (
     Ask,
     Asker,
     CommonFields,
-    Keep,
     StreamOptions,
     Verbosity,
     ask,
@@ -143,7 +142,8 @@ def read_chat(raw: Mapping[str, Any], asker: Asker) -> Ask:
         reasoning_effort=fields.reasoning_effort,
         template_kwargs=json.dumps(fields.chat_template_kwargs or {}, ensure_ascii=False),
     )
-    return ask(fields, request)._replace(keep=Keep(template=use))
+    answered = ask(fields, request)
+    return answered._replace(keep=answered.keep._replace(template=use))
 
 
 def _top_logprobs(fields: ChatFields) -> int | None:

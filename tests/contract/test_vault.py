@@ -126,9 +126,10 @@ async def test_pages_are_in_order_whole_and_without_repetition(vault: Vault, new
     names = [f"i{number}" for number in range(7)]
     await vault.put(*map(an_item, names), an_item("else", kind="file"))
     seen: list[str] = []
+    last: str | None = None
     while True:
-        after = seen[-1] if seen else None
-        page = await vault.page(OWNER, "job", after=after, limit=3, newest_first=newest_first)
+        page = await vault.page(OWNER, "job", after=last, limit=3, newest_first=newest_first)
+        last = page.last
         seen += ids(page)
         if not page.more:
             break
@@ -209,6 +210,13 @@ async def test_a_damaged_row_is_one_lost_object(
         await vault.get(OWNER, "job", id_)
     assert ids(await vault.page(OWNER, "job")) == ["b"]
     await vault.delete(OWNER, "job", id_)
+
+
+async def test_a_page_of_lost_objects_still_says_where_the_next_begins(database: Database, vault: Vault) -> None:
+    await vault.put(an_item("a"))
+    await database.write(_set("blob", b""))
+    await vault.put(an_item("b"))
+    assert await vault.page(OWNER, "job", limit=1) == Page((), more=True, last="a")
 
 
 async def test_rows_that_were_swapped_do_not_open(database: Database, vault: Vault) -> None:
