@@ -13,6 +13,7 @@ from werkzeug.exceptions import MethodNotAllowed as HttpMethodNotAllowed
 from meshnode.api import errors
 from meshnode.api.admin import admin
 from meshnode.api.asgi import Connection, current
+from meshnode.api.batches.routes import batches
 from meshnode.api.chat import ChatRenderer
 from meshnode.api.chat_schema import parse_chat
 from meshnode.api.completions import CompletionRenderer
@@ -93,6 +94,7 @@ def create_app(context: ApiContext) -> QuartTrio:
         app.register_blueprint(room(context))
     app.register_blueprint(jobs(context, {dialect.name: dialect for dialect in DIALECTS.values()}))
     app.register_blueprint(pages(load_pages()))
+    app.register_blueprint(batches(context, [f"/v1/{path}" for path in DIALECTS]))
 
     for path, dialect in {**DIALECTS, **AT_ROOT}.items():
         _route(app, context, path, dialect, at_root=path in AT_ROOT)
