@@ -122,11 +122,15 @@ class RerankResult(Tagged, frozen=True):
 
 
 class Counted(Tagged, frozen=True):
-    """What a prompt is to the model: how many tokens, which, and its text as it was given, rendered or read back."""
+    """What a prompt is to the model: how many tokens, which, and its text as it was given, rendered or read back.
+
+    ``pieces`` are the bytes of each token, where these were asked for.
+    """
 
     tokens: int
     token_ids: tuple[int, ...] = ()
     text: str = ""
+    pieces: tuple[bytes, ...] = ()
 
 
 class Heartbeat(Tagged, frozen=True):
@@ -149,11 +153,19 @@ class ChoiceFinished(Tagged, frozen=True):
     stop: str | None = None
 
 
+class Charge(Record, frozen=True):
+    """What an answer of a peer cost this node, in micro-credits; ``receipt`` is the id by which this node knows it."""
+
+    receipt: str
+    cost_uc: int
+
+
 class Finished(Tagged, frozen=True):
-    """Last event of a request that went well."""
+    """Last event of a request that went well. ``charge`` is this node's own account; none comes from a peer."""
 
     usage: Usage
     timings: Timings = Timings()
+    charge: Charge | None = None
 
 
 class Failed(Tagged, frozen=True):

@@ -30,7 +30,7 @@ DOORS = {
     "hypercorn": ["meshnode/api/"],
     "httpx2": ["meshnode/client.py", "meshnode/models/fetch.py"],
     "prometheus_client": ["meshnode/observe.py"],
-    "cryptography": ["meshnode/identity.py", "meshnode/api/tls.py"],
+    "cryptography": ["meshnode/identity.py", "meshnode/api/tls.py", "meshnode/storage/vault.py"],
     "click": ["meshnode/cli/"],
     "rich": ["meshnode/cli/"],
 }

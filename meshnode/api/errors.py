@@ -1,25 +1,14 @@
-"""The error tree as clients read it: envelope, status, and the headers that say whether to try again.
-
-Pure but for :func:`as_error`, which logs what nobody expected by type and place, never by its text: an exception's text
-may quote a prompt.
-"""
+"""The error tree as clients read it: envelope, status, and the headers that say whether to try again. Pure."""
 
 from __future__ import annotations
 
 import re
-import traceback
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Any, Final
 
-import structlog
-
-from meshnode.causes import leaves, ours
 from meshnode.errors import (
     ContextLengthExceeded,
-    DeadlineExceeded,
     Draining,
-    InternalFault,
     MeshnodeError,
     ModelLoading,
     Overloaded,
@@ -28,11 +17,11 @@ from meshnode.errors import (
     Unreachable,
     WorkerDied,
 )
+from meshnode.gateway.faults import as_error as as_error
 
 MAX_RETRY_AFTER_S: Final = 120.0
 """OpenAI's clients ignore a longer wait and guess their own."""
 
-_log = structlog.get_logger()
 _RETRY_AFTER_S: Final[Mapping[type[MeshnodeError], float]] = {
     Overloaded: 1.0,
     ModelLoading: 2.0,
@@ -97,18 +86,6 @@ def headers(error: MeshnodeError) -> dict[str, str]:
     return found
 
 
-def as_error(error: BaseException, request_id: str) -> MeshnodeError:
-    """An error of the tree as it is, or the first inside a group; else an InternalFault, the cause in the log."""
-    if (known := ours(error)) is not None:
-        return known
-    if isinstance(error, TimeoutError):
-        return DeadlineExceeded("the request's deadline passed.")
-    _log.error("request_crashed", request_id=request_id, crashes=[_place(leaf) for leaf in leaves(error)])
-    return InternalFault(
-        "meshnode failed inside; this is a defect of it.", hint=f"Its log names the place; request id {request_id}."
-    )
-
-
 def _type(error: MeshnodeError) -> str:
     if error.status == 401:
         return "authentication_error"
@@ -117,9 +94,3 @@ def _type(error: MeshnodeError) -> str:
     if error.status == 429:
         return "rate_limit_error"
     return "invalid_request_error" if error.status < 500 else "server_error"
-
-
-def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [f"{PurePath(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[-4:]]
-    return " < ".join([type(error).__name__, *reversed(places)])

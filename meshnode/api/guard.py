@@ -22,6 +22,8 @@ from meshnode.gateway.principal import Door, Principal, administrator, bearer, k
 LOOPBACK_HOSTS: Final = ("127.0.0.1", "[::1]", "localhost")
 OPEN_PATHS: Final = frozenset({"/health", "/metrics", "/api/status"})
 """Answered without a key: they say how the node fares and nothing of anybody."""
+KEYED_PATHS: Final = frozenset({"/tokenize", "/detokenize", "/apply-template", "/rerank", "/reranking"})
+"""Where llama.cpp's clients look for what others have below ``/v1``: the same keys open them."""
 METHODS: Final = "GET, POST, DELETE"
 HEADERS: Final = (
     "authorization", "content-type", "x-request-id", "x-session-id", "x-api-key", "api-key", "idempotency-key",
@@ -155,7 +157,7 @@ def _principal(headers: Mapping[str, str], knock: Knock, policy: Policy) -> Prin
     if path == "/api" or path.startswith("/api/"):
         token = bearer(headers.get("authorization"))
         return administrator(knock.door, token, admin_token=policy.admin_token)
-    if path == "/v1" or path.startswith(("/v1/", "/openai/")):
+    if path in KEYED_PATHS or path == "/v1" or path.startswith(("/v1/", "/openai/")):
         token = key_of(headers)
         return user(knock.door, token, keys=policy.keys, admin_token=policy.admin_token, local_key=policy.local_key)
     return None
