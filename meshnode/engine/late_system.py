@@ -7,7 +7,8 @@ found in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from msgspec.structs import replace
 
@@ -27,29 +28,39 @@ def said_by_users(messages: Sequence[Message], takes: Takes) -> list[Message]:
         return list(messages)
     told: list[Message] = []
     held: list[str] = []
-    for message in messages:
-        if message.role in _SYSTEM and told:
-            if told[-1].role == Role.USER or (len(told) == 1 and told[0].role in _SYSTEM):
-                told[-1] = _ended(told[-1], text_of(message))
-            else:
-                held.append(text_of(message))
-            continue
+    for is_system, group in groupby(messages, lambda message: message.role in _SYSTEM):
+        run = list(group)
+        if is_system and told and told[-1].role != Role.USER:
+            held += map(text_of, run)
+        elif is_system:
+            first = told.pop() if told else run.pop(0)
+            told.append(_ended(first, list(map(text_of, run))))
+        else:
+            held = _spoken(told, held, run)
+    return [*told, _turn(held)] if held else told
+
+
+def _spoken(told: list[Message], held: list[str], run: Iterable[Message]) -> list[str]:
+    """Add messages that are not the system's, and what is held to where it fits first; gives what is held still."""
+    for message in run:
         if held and message.role == Role.USER:
             message, held = _begun(message, held), []
         elif held and message.role != Role.TOOL:
             told.append(_turn(held))
             held = []
         told.append(message)
-    return [*told, _turn(held)] if held else told
+    return held
 
 
 def _turn(texts: Sequence[str]) -> Message:
     return Message(role=Role.USER, parts=(TextPart(joined(texts, "\n\n")),))
 
 
-def _ended(message: Message, text: str) -> Message:
+def _ended(message: Message, texts: Sequence[str]) -> Message:
+    if not texts:
+        return message
     *rest, last = message.parts or (TextPart(""),)
-    return replace(message, parts=(*rest, *_paragraphs(last, TextPart(text))))
+    return replace(message, parts=(*rest, *_paragraphs(last, TextPart(joined(texts, "\n\n")))))
 
 
 def _begun(message: Message, texts: Sequence[str]) -> Message:
