@@ -12,6 +12,7 @@ from quart import Response, request
 from quart.wrappers.response import ResponseBody
 
 from meshnode.api import sse
+from meshnode.api.answer_headers import settled, trailer
 from meshnode.api.asgi import body_of, current
 from meshnode.api.context import ApiContext
 from meshnode.api.errors import as_error
@@ -129,6 +130,7 @@ async def _whole(context: ApiContext, dialect: Dialect, ask: Ask, feed: Feed, cl
     response = Response(sse.encode(renderer.whole()), content_type="application/json")
     times = event.timings
     response.headers.update(_headers(feed.route, times.queue_ms, overhead_ms(times, clocks.total_ms())))
+    response.headers.update(settled(event))
     return response
 
 
@@ -220,7 +222,7 @@ class EventStream(ResponseBody):
         piece = self._framed(self._renderer.chunks(coalesce(events)))
         if isinstance(events[-1], Finished):
             self._over = True
-            return piece + self._voice.done
+            return piece + trailer(events[-1]) + self._voice.done
         if not piece and isinstance(self._waits_for, Loading) and trio.current_time() >= self._spoke + PROGRESS_EVERY_S:
             return self._voice.idle(waiting(self._waits_for))
         return piece

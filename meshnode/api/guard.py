@@ -20,7 +20,7 @@ from meshnode.gateway.keys import KeyRing
 from meshnode.gateway.principal import Door, Principal, administrator, bearer, user
 
 LOOPBACK_HOSTS: Final = ("127.0.0.1", "[::1]", "localhost")
-OPEN_PATHS: Final = frozenset({"/health", "/metrics", "/api/status"})
+OPEN_PATHS: Final = frozenset({"/health", "/metrics", "/api/status", "/api/catalog"})
 """Answered without a key: they say how the node fares and nothing of anybody."""
 KEYED_PATHS: Final = frozenset({"/tokenize", "/detokenize", "/apply-template", "/rerank", "/reranking"})
 """Where llama.cpp's clients look for what others have below ``/v1``: the same keys open them."""
@@ -28,6 +28,7 @@ METHODS: Final = "GET, POST, DELETE"
 HEADERS: Final = "authorization, content-type, x-request-id"
 EXPOSED: Final = (
     "x-request-id, x-mesh-node, x-mesh-model, x-mesh-route, x-mesh-queue-ms, x-mesh-overhead-ms, "
+    "x-mesh-receipt, x-mesh-cost, x-mesh-cost-upstream, x-mesh-margin, "
     "retry-after, retry-after-ms"
 )
 
