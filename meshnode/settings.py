@@ -113,6 +113,10 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _setting("engine.sandbox", kinds.switch(), True,
              "Keep each model's process from files, network and programs; `--no-sandbox` does not, for a GPU's driver "
              "that needs them.", flag="--no-sandbox", negated=True),
+    _setting("store.enabled", kinds.switch(), True,
+             "Keep answers that clients ask to be kept, and background jobs, encrypted in the home; `--no-store` keeps "
+             "nothing and refuses such requests.", flag="--no-store", negated=True),
+    _setting("store.days", kinds.integer(1, 3650), 30, "Days after which what was kept is deleted."),
     _setting("log.level", kinds.choice("debug", "info", "warning", "error"), "info", "Least severe messages to log."),
     _setting("log.format", kinds.choice("auto", "console", "json"), "auto",
              "Log for people or for machines; auto: for people where it is a terminal."),

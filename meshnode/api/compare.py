@@ -21,14 +21,15 @@ from meshnode.api.chat import ChatRenderer
 from meshnode.api.compare_schema import parse_comparison
 from meshnode.api.context import ApiContext
 from meshnode.api.errors import as_error, envelope
-from meshnode.api.feed import Feed, start_feed
 from meshnode.api.generation import LARGE_BODY
-from meshnode.api.render import Heading, coalesce, fingerprint, timings, usage
+from meshnode.api.render import Heading, fingerprint, timings, usage
 from meshnode.api.schema import Ask, Asker
 from meshnode.api.templates import expanded
 from meshnode.domain import ModelId, RequestId
 from meshnode.errors import InternalFault, MeshnodeError, Unauthorized
 from meshnode.events import Event, Finished, decoded_tokens
+from meshnode.gateway.coalesce import coalesce
+from meshnode.gateway.feed import Feed, start_feed
 
 WINDOW: Final = 16
 """Chunks of all models that are ready before their reader takes them."""

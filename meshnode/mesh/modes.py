@@ -91,6 +91,13 @@ def mode_of(name: str) -> Mode | None:
     return Mode(mode, capability)
 
 
+def one_model(name: str) -> str | None:
+    """The one model that a request asks for by ``name``; None where it leaves that to this node."""
+    mode, _, capability = name.strip().lower().partition(":")
+    free = not mode or (mode in MODES and (not capability or capability in CAPABILITIES))
+    return None if free else name
+
+
 def traits_of(need: Needs, mode: Mode) -> frozenset[str]:
     """What a model must have for a request in a mode: a kind, modalities, features."""
     asked = {CAPABILITIES[mode.capability]} if mode.capability else set()
