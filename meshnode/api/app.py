@@ -14,13 +14,16 @@ from meshnode.api import errors
 from meshnode.api.admin import admin
 from meshnode.api.asgi import Connection, current
 from meshnode.api.batches.routes import batches
+from meshnode.api.catalog import catalog
 from meshnode.api.chat import ChatRenderer
 from meshnode.api.chat_schema import parse_chat
+from meshnode.api.compare import compare
 from meshnode.api.completions import CompletionRenderer
 from meshnode.api.completions_schema import parse_completion
 from meshnode.api.context import ApiContext
 from meshnode.api.embeddings import EmbeddingRenderer
 from meshnode.api.embeddings_schema import parse_embedding
+from meshnode.api.explain import explain
 from meshnode.api.generation import Dialect, answer
 from meshnode.api.guard import Knock, Policy, answer_headers, judge
 from meshnode.api.jobs import jobs
@@ -90,7 +93,7 @@ def create_app(context: ApiContext) -> QuartTrio:
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     _guard(app, context)
     _errors(app, context)
-    for room in (models, status, admin, mesh, templates):
+    for room in (models, status, catalog, admin, mesh, explain, templates, compare):
         app.register_blueprint(room(context))
     app.register_blueprint(jobs(context, {dialect.name: dialect for dialect in DIALECTS.values()}))
     app.register_blueprint(pages(load_pages()))
