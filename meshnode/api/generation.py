@@ -151,14 +151,15 @@ async def _next_or_later(source: Source, watch: LoadWatch) -> Event:
 
 async def _stream(giving: _Giving, source: Source, clocks: _Clocks) -> Response:
     context, dialect, ask, _ = giving
+    as_kept = isinstance(source, JobFeed)
+    at_once = as_kept and dialect.pending is not None  # its first words are of the job
     begun: Event | None = None
-    with trio.move_on_after(context.commit_after_s):
+    with trio.move_on_after(0 if at_once else context.commit_after_s):
         begun = await source.receive()
         while isinstance(begun, WAITS):
             begun = await source.receive()
     queue_ms = clocks.since_handed_over_ms()
     renderer = giving.renderer(source, include_usage=ask.include_usage)
-    as_kept = isinstance(source, JobFeed)
     stream = EventStream(context, source, renderer, begun, ask.request.id, voice=dialect.voice, as_kept=as_kept)
     response = Response(stream, content_type=EVENT_STREAM)
     response.headers.update(STREAM_HEADERS)

@@ -98,7 +98,7 @@ class EventStream(ResponseBody):
     async def _next(self) -> bytes:
         if self._silent:
             self._silent = False
-            return self._idle()
+            return self._opening() or self._idle()
         events = self._begun or await self._more()
         self._begun = []
         if not events:
@@ -114,6 +114,10 @@ class EventStream(ResponseBody):
         if not piece and isinstance(self._waits_for, Loading) and trio.current_time() >= self._spoke + PROGRESS_EVERY_S:
             return self._idle()
         return piece
+
+    def _opening(self) -> bytes:
+        """What is told of a kept answer before it begins: its id, where the dialect has an event for that."""
+        return self._framed(self._renderer.chunks([Queued(0)])) if self._as_kept else b""
 
     def _idle(self) -> bytes:
         """What keeps a stream alive that has nothing to say."""
