@@ -29,6 +29,7 @@ DOORS = {
     "werkzeug": ["meshnode/api/"],
     "hypercorn": ["meshnode/api/"],
     "httpx2": ["meshnode/client.py", "meshnode/models/fetch.py"],
+    "markdown_it": ["meshnode/api/docs/html.py"],
     "prometheus_client": ["meshnode/observe.py"],
     "cryptography": ["meshnode/identity.py", "meshnode/api/tls.py"],
     "click": ["meshnode/cli/"],

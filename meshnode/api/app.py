@@ -18,6 +18,7 @@ from meshnode.api.chat_schema import parse_chat
 from meshnode.api.completions import CompletionRenderer
 from meshnode.api.completions_schema import parse_completion
 from meshnode.api.context import ApiContext
+from meshnode.api.docs.routes import docs
 from meshnode.api.embeddings import EmbeddingRenderer
 from meshnode.api.embeddings_schema import parse_embedding
 from meshnode.api.generation import Dialect, answer
@@ -58,7 +59,14 @@ def create_app(context: ApiContext) -> QuartTrio:
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     _guard(app, context)
     _errors(app, context)
-    for routes in (models(context), status(context), admin(context), mesh(context), pages(load_pages())):
+    for routes in (
+        models(context),
+        status(context),
+        admin(context),
+        mesh(context),
+        pages(load_pages()),
+        docs(context.facts),
+    ):
         app.register_blueprint(routes)
 
     for path, dialect in DIALECTS.items():

@@ -80,6 +80,11 @@ def headers(error: MeshnodeError) -> dict[str, str]:
     return found
 
 
+def retry_after(code: str) -> float | None:
+    """How many seconds after an error of this code trying again may help, unless the error knows better."""
+    return next((wait for kind, wait in _RETRY_AFTER_S.items() if kind.code == code), None)
+
+
 def as_error(error: BaseException, request_id: str) -> MeshnodeError:
     """An error of the tree as it is, or the first inside a group; else an InternalFault, the cause in the log."""
     if (known := ours(error)) is not None:
