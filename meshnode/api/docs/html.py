@@ -88,7 +88,8 @@ _DOCUMENT: Final = """<!doctype html>
   <header>
     <a class="name" href="/docs">meshnode</a>
     <nav aria-label="Elsewhere">
-      <a class="narrow" href="#pages">Pages</a><a href="/">Chat</a><a href="/docs/reference">API</a><a href="/openapi.json">OpenAPI</a>
+      <a class="narrow" href="#pages">Pages</a>
+      <a href="/">Chat</a><a href="/docs/reference">API</a><a href="/openapi.json">OpenAPI</a>
       <a href="/llms.txt">llms.txt</a>
     </nav>
   </header>

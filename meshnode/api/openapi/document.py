@@ -196,7 +196,7 @@ def _security(access: Access) -> list[dict[str, list[str]]]:
 
 
 def _security_schemes() -> dict[str, Any]:
-    key = "A key of this node. On loopback none is asked for unless `api.local_key` is set; one that is sent is ignored."
+    key = "A key of this node. On loopback none is asked for, and one that is sent ignored, but with `api.local_key`."
     return {
         "key": {"type": "http", "scheme": "bearer", "description": key},
         "anthropicKey": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": key},
