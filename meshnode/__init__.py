@@ -4,7 +4,8 @@ The map (imports point downwards; rooms on one line never import each other):
 
     cli       thin commands; each talks to the running node, or starts it
     node      the composition root: the only place where concrete things are built and nested
-    ready     what a started node says of itself
+    ready     what a started node says of itself  | memory   how much of it models may take
+              | process  signals, open files, the collector
     api       HTTP dialects: JSON in, domain out; events in, JSON or SSE out
     gateway   who a client of this API is, and what it may spend
     mesh      who could answer, here or at a peer; asking and serving peers; what they offer

@@ -116,6 +116,28 @@ class Model(ModelStatus, frozen=True, omit_defaults=False):
     active_bytes: int = 0
 
 
+class TemplateHead(Record, frozen=True, omit_defaults=False):
+    """A version of a stored prompt; ``created_at`` in seconds since 1970, ``variables`` are its places to fill."""
+
+    id: str
+    version: int
+    created_at: int = 0
+    variables: tuple[str, ...] = ()
+
+
+class Turn(Record, frozen=True, omit_defaults=False):
+    """One message of a stored prompt."""
+
+    role: str
+    content: str
+
+
+class Template(TemplateHead, frozen=True, omit_defaults=False):
+    """A version of a stored prompt with its text, places as ``{{name}}``."""
+
+    messages: tuple[Turn, ...] = ()
+
+
 class Fit(Record, frozen=True, omit_defaults=False):
     """What a model takes (bytes) and where it would run: ``gpu``, ``split``, ``cpu`` or ``none``."""
 

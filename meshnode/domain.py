@@ -255,7 +255,9 @@ class GenerationRequest(Record, frozen=True):
 
     To generate, exactly one of ``messages`` (rendered by the model's own chat template) and ``prompt`` (text or token
     ids, taken as they are) is given. To embed, ``inputs`` are (texts, or token ids taken as they are), each of which
-    becomes one vector, cut to ``dimensions`` where these are given.
+    becomes one vector, cut to ``dimensions`` where these are given. To count, a prompt is given as to generate, and
+    nothing is computed of it; ``add_special`` false leaves out the tokens that the model wants around a text, ``echo``
+    asks for each token's bytes. It is done only where the model is: no prompt leaves the node to be counted.
 
     ``top_logprobs`` ``None`` means none are wanted. ``deadline_s`` bounds the whole answer, from when the record was
     made; without one only its first token is bounded (FIRST_TOKEN_S).
@@ -289,6 +291,7 @@ class GenerationRequest(Record, frozen=True):
     cache_prompt: bool = True
     inputs: tuple[str | tuple[int, ...], ...] = ()
     dimensions: int | None = None
+    add_special: bool = True
 
 
 # --- models -------------------------------------------------------------------------------------

@@ -122,11 +122,15 @@ class RerankResult(Tagged, frozen=True):
 
 
 class Counted(Tagged, frozen=True):
-    """What a prompt is to the model: how many tokens, which, and its text as it was given, rendered or read back."""
+    """What a prompt is to the model: how many tokens, which, and its text as it was given, rendered or read back.
+
+    ``pieces`` are the bytes of each token, where these were asked for.
+    """
 
     tokens: int
     token_ids: tuple[int, ...] = ()
     text: str = ""
+    pieces: tuple[bytes, ...] = ()
 
 
 class Heartbeat(Tagged, frozen=True):

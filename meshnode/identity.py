@@ -28,6 +28,7 @@ log = structlog.get_logger()
 SEED_BYTES = 32
 PEER_KEY = "peer.key"
 LEDGER_KEY = "ledger.key"
+VAULT_KEY = "vault.key"
 
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 # multihash: code 0 (identity), 36 bytes; protobuf: field 1 (type) = 1 (Ed25519), field 2 (data) of 32 bytes
@@ -110,6 +111,17 @@ def load_or_create(home: Path, entropy: Callable[[int], bytes]) -> Identity:
     return Identity(*seeds)
 
 
+def vault_key(home: Path, entropy: Callable[[int], bytes]) -> bytes:
+    """The 32 bytes that seal what the node keeps for its users, in ``vault.key`` of the home; made the first time.
+
+    Kept and checked as the identity's keys are, and raises as :func:`load_or_create` does.
+    """
+    try:
+        return _load_or_create(home / VAULT_KEY, entropy)
+    except OSError as error:
+        raise _unusable(home, error) from error
+
+
 def _load_or_create(path: Path, entropy: Callable[[int], bytes]) -> bytes:
     try:
         return _read(path)
@@ -175,7 +187,8 @@ def _name(draft: Path, path: Path) -> None:
 
 
 def _encode(name: str, seed: bytes) -> bytes:
-    lines = (_HEADER, "# Who has this file is this node: show it to nobody, and keep a copy in a safe place.")
+    holder = "reads what this node keeps for its users" if name == VAULT_KEY else "is this node"
+    lines = (_HEADER, f"# Who has this file {holder}: show it to nobody, and keep a copy in a safe place.")
     return "\n".join((*lines, f"{name} {seed.hex()} {_checksum(name, seed)}", "")).encode()
 
 
@@ -213,9 +226,10 @@ def _checksum(name: str, seed: bytes) -> str:
 
 
 def _damaged(path: Path, reason: str) -> DamagedKey:
+    without = "go on without what it sealed" if path.name == VAULT_KEY else "become a new peer"
     return DamagedKey(
         f"The key file {path} {reason}.",
-        hint=f"Put a backup in its place, or move it away to become a new peer: mv {path} {path}.damaged",
+        hint=f"Put a backup in its place, or move it away to {without}: mv {path} {path}.damaged",
     )
 
 

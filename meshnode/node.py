@@ -7,12 +7,9 @@ Everything below is handed what it needs of the world: clocks, entropy, environm
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
 import random
 import resource
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +17,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-import structlog
 import trio
 
 from meshnode import __version__, observe
@@ -50,19 +46,15 @@ from meshnode.net.kademlia import open_directory
 from meshnode.net.psk import read_network_key
 from meshnode.net.swarm import own_addresses
 from meshnode.observe import Metrics
+from meshnode.process import allow_connections, canary, spare_collector, watch_signals
 from meshnode.ready import Ready, ReadyModel, Say, ready_model
 from meshnode.storage.database import Database, open_threaded
 from meshnode.storage.facts import Facts
 from meshnode.storage.home import CONTROL_SOCKET, DATABASE_FILE, lock, prepare
+from meshnode.storage.templates import Templates
 
-LAG_EVERY_S = 0.25
-"""How often the canary sleeps to see how late it is woken."""
-FILES_OF_OUR_OWN = 1024
-"""Descriptors kept for peers, workers, files and the database beside the API's connections."""
 INTERRUPTED = 130
 """Exit status of a node that was not given the time to drain, as shells count Ctrl-C: 128 + SIGINT."""
-COLLECT_AFTER = 10_000
-"""Objects made and not freed after which Python looks for cycles among them."""
 STOP_GRACE_S = 5.0
 """What clean-up may take after the drain's deadline, before everything is cancelled."""
 HUB_PATIENCE_S = 1.5
@@ -75,20 +67,9 @@ def run(settings: Settings, *, on_ready: Callable[[Ready], None], on_progress: C
     Raises OwnerError (perhaps in an exception group) when the node cannot start.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold prompts
-    _allow_connections(settings.api.max_connections)
+    allow_connections(settings.api.max_connections)
     observe.configure_logging(settings.log, sys.stderr)
     return trio.run(_life, settings, Say(ready=on_ready, progress=on_progress))
-
-
-def _allow_connections(wanted: int) -> None:
-    """Many systems allow a process 256 or 1,024 files unless it asks; each connection is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = 2 * wanted + FILES_OF_OUR_OWN
-    if soft != resource.RLIM_INFINITY and soft < enough:
-        with contextlib.suppress(ValueError, OSError):  # some systems allow less than they say
-            resource.setrlimit(
-                resource.RLIMIT_NOFILE, (enough if hard == resource.RLIM_INFINITY else min(enough, hard), hard)
-            )
 
 
 async def _life(settings: Settings, say: Say) -> int:
@@ -100,7 +81,7 @@ async def _life(settings: Settings, say: Say) -> int:
     status = INTERRUPTED
     async with trio.open_nursery() as nursery:
         scope = nursery.cancel_scope
-        await nursery.start(_watch_signals, stop, scope)
+        await nursery.start(watch_signals, stop, scope)
         async with open_node(settings, stop, say):
             spare_collector()
             await stop.wait()
@@ -108,32 +89,6 @@ async def _life(settings: Settings, say: Say) -> int:
         status = 0
         scope.cancel()
     return status
-
-
-def spare_collector() -> None:
-    """Keep Python's collector of cycles from holding up streams, once everything is in place.
-
-    What starting left is here to stay, and looking through it took 0.1 s each time. An engine step makes thousands of
-    objects at once that are gone with the next: they are no reason to look either.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER)
-
-
-async def _watch_signals(
-    stop: trio.Event, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    asking = {signal.SIGINT, signal.SIGTERM}
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it: stay when the terminal closes
-        asking.add(signal.SIGHUP)
-    with trio.open_signal_receiver(*asking) as signals:
-        task_status.started()
-        async for number in signals:
-            structlog.get_logger().info("stopping", signal=signal.Signals(number).name, again=stop.is_set())
-            if stop.is_set():
-                scope.cancel()
-            stop.set()
 
 
 # --- the node, from the ground up -----------------------------------------------------------------
@@ -257,6 +212,7 @@ class _Node:
         self, world: World, home: Path, library: Library, host: Host, peering: Peering, memory: ModelMemory
     ) -> None:
         self._settings = world.settings
+        self._templates = Templates(world.database, world.wall_clock)
         self._home = home
         self._stop = world.draining
         self._library = library
@@ -280,7 +236,7 @@ class _Node:
             timing=Timing(graceful_s=self._settings.stop_deadline_s),
         )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_canary, self._metrics)
+            nursery.start_soon(canary, self._metrics)
             async with trio.open_nursery() as server:
                 bound = await server.start(serve_api)
                 self._urls = bound.urls
@@ -311,6 +267,7 @@ class _Node:
             aliases=self._settings.aliases,
             client_only=self._settings.serve.client_only,
             outlook=self._memory.outlook,
+            templates=self._templates,
         )
 
     def _facts(self) -> NodeFacts:
@@ -384,11 +341,3 @@ class _Node:
         with trio.move_on_after(HUB_PATIENCE_S):
             there = best is not None and await reachable(self._settings.hub)
         notes.append(suggestion(best, self._settings.hub, reachable=there))
-
-
-async def _canary(metrics: Metrics) -> None:
-    """Measure how late the event loop wakes a task: what every answer of this node is delayed by."""
-    while True:
-        due = trio.current_time() + LAG_EVERY_S
-        await trio.sleep_until(due)
-        metrics.loop_lag.observe(trio.current_time() - due)

@@ -31,7 +31,7 @@ DOORS = {
     "httpx2": ["meshnode/client.py", "meshnode/models/fetch.py"],
     "markdown_it": ["meshnode/api/docs/html.py"],
     "prometheus_client": ["meshnode/observe.py"],
-    "cryptography": ["meshnode/identity.py", "meshnode/api/tls.py"],
+    "cryptography": ["meshnode/identity.py", "meshnode/api/tls.py", "meshnode/storage/vault.py"],
     "click": ["meshnode/cli/"],
     "rich": ["meshnode/cli/"],
 }

@@ -28,7 +28,10 @@ from meshnode.api.models import models
 from meshnode.api.pages import load_pages, pages
 from meshnode.api.sse import encode
 from meshnode.api.status import status
+from meshnode.api.templates import templates
 from meshnode.api.tls import certificate_names
+from meshnode.api.tokens import TokensRenderer
+from meshnode.api.tokens_schema import parse_apply_template, parse_detokenize, parse_tokenize
 from meshnode.api.voice import voice_of
 from meshnode.errors import BodyTooLarge, InternalFault, MalformedBody, MeshnodeError, MethodNotAllowed, NotFound
 
@@ -42,6 +45,12 @@ COMPLETION: Final = Dialect("completion", "cmpl-", parse_completion, CompletionR
 EMBEDDING: Final = Dialect("embedding", "embd-", parse_embedding, EmbeddingRenderer)
 DIALECTS: Final = {"chat/completions": CHAT, "completions": COMPLETION, "embeddings": EMBEDDING}
 """Those that generate, by their path below ``/v1``."""
+PROMPTS: Final = {
+    "tokenize": Dialect("tokenize", "tok-", parse_tokenize, TokensRenderer),
+    "detokenize": Dialect("detokenize", "tok-", parse_detokenize, TokensRenderer),
+    "apply-template": Dialect("apply-template", "tok-", parse_apply_template, TokensRenderer),
+}
+"""Those that tell what a prompt is to a model, by their path, which is llama.cpp's; below ``/v1`` they are as well."""
 
 
 class Application(QuartTrio):
@@ -59,27 +68,25 @@ def create_app(context: ApiContext) -> QuartTrio:
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     _guard(app, context)
     _errors(app, context)
-    for routes in (
-        models(context),
-        status(context),
-        admin(context),
-        mesh(context),
-        pages(load_pages()),
-        docs(context.facts),
-    ):
-        app.register_blueprint(routes)
+    for room in (models, status, admin, mesh, templates):
+        app.register_blueprint(room(context))
+    app.register_blueprint(pages(load_pages()))
+    app.register_blueprint(docs(context.facts))
 
-    for path, dialect in DIALECTS.items():
-        _route(app, context, path, dialect)
+    for path, dialect in {**DIALECTS, **PROMPTS}.items():
+        _route(app, context, path, dialect, at_root=dialect.name in PROMPTS)
     return app
 
 
-def _route(app: QuartTrio, context: ApiContext, path: str, dialect: Dialect) -> None:
+def _route(app: QuartTrio, context: ApiContext, path: str, dialect: Dialect, *, at_root: bool = False) -> None:
     """A dialect at its own path, with the model in the path, and where Azure's clients look for it."""
 
     @app.post(f"/v1/{path}", endpoint=path)
     async def plain() -> Response:
         return await answer(context, dialect)
+
+    if at_root:
+        app.post(f"/{path}", endpoint=f"{path} at the root")(plain)
 
     @app.post(f"/v1/models/<path:model>/{path}", endpoint=f"{path} of a model")
     @app.post(f"/openai/deployments/<path:model>/{path}", endpoint=f"{path} of a deployment")

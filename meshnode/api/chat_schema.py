@@ -15,6 +15,7 @@ from meshnode.api.schema import (
     Ask,
     Asker,
     CommonFields,
+    Keep,
     StreamOptions,
     Verbosity,
     ask,
@@ -22,6 +23,7 @@ from meshnode.api.schema import (
     stopping,
 )
 from meshnode.api.strictjson import parse_object
+from meshnode.api.template_schema import Variables, template_use
 from meshnode.api.tools_schema import MAX_TOOLS, tool_calls, tool_choice, tools
 from meshnode.domain import GenerationRequest, Message, Part, ReasoningPart, RefusalPart, Role, TextPart, ToolMode
 from meshnode.errors import InvalidField
@@ -41,7 +43,7 @@ Tools = Annotated[
 class ChatFields(CommonFields, kw_only=True):
     """The fields of a chat request that are honoured, then those that change no answer."""
 
-    messages: Messages
+    messages: Messages | None = None
     max_completion_tokens: Annotated[int, integer(1, 2**31 - 1)] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: Annotated[str, text(32)] | None = None
@@ -56,6 +58,8 @@ class ChatFields(CommonFields, kw_only=True):
     prompt_cache_retention: Annotated[str, text(64)] | None = None
     prompt_cache_options: dict[str, Any] | None = None
     verbosity: Verbosity | None = None
+    template: Annotated[str, text(128)] | None = None
+    variables: Variables | None = None
 
 
 REFUSALS: Final[Mapping[str, Refusal]] = {
@@ -107,7 +111,11 @@ _OTHER_PARTS: Final = frozenset({"image_url", "input_audio", "file", "video_url"
 
 def parse_chat(body: bytes, asker: Asker) -> Ask:
     """A chat request. Raises MalformedBody, InvalidField, UnknownField or UnsupportedParameter."""
-    raw = parse_object(body)
+    return read_chat(parse_object(body), asker)
+
+
+def read_chat(raw: Mapping[str, Any], asker: Asker) -> Ask:
+    """A chat request whose JSON was read. Raises InvalidField, UnknownField or UnsupportedParameter."""
     check_names(raw, ChatFields, REFUSALS)
     options = raw.get("stream_options")
     fields = convert(raw, ChatFields)
@@ -121,6 +129,9 @@ def parse_chat(body: bytes, asker: Asker) -> Ask:
     if form is not None and offered and choice.mode is not ToolMode.NONE:
         hint = "Leave one of them out, or set tool_choice to none."
         raise unsupported("tools", hint, what=" beside a constraint of the answer (response_format, grammar …)")
+    use = template_use(fields.template, fields.variables)
+    if fields.messages is None and use is None:
+        raise InvalidField("messages is missing.", hint="Allowed: an array of 1 to 65536 messages.", param="messages")
     request = GenerationRequest(
         **shared,
         tools=offered,
@@ -128,11 +139,11 @@ def parse_chat(body: bytes, asker: Asker) -> Ask:
         parallel_tool_calls=fields.parallel_tool_calls is not False,
         constraint=form,
         top_logprobs=_top_logprobs(fields),
-        messages=tuple(_message(message, f"messages[{index}]") for index, message in enumerate(fields.messages)),
+        messages=tuple(_message(message, f"messages[{index}]") for index, message in enumerate(fields.messages or ())),
         reasoning_effort=fields.reasoning_effort,
         template_kwargs=json.dumps(fields.chat_template_kwargs or {}, ensure_ascii=False),
     )
-    return ask(fields, request)
+    return ask(fields, request)._replace(keep=Keep(template=use))
 
 
 def _top_logprobs(fields: ChatFields) -> int | None:

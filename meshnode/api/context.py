@@ -18,6 +18,7 @@ from meshnode.gateway.turnstile import Turnstile
 from meshnode.mesh.answer import Dispatcher
 from meshnode.mesh.view import MeshView
 from meshnode.observe import Metrics
+from meshnode.storage.templates import Templates
 
 
 class ModelStateView(Protocol):
@@ -155,6 +156,8 @@ class ApiContext:
     draining: trio.Event
     outlook: Callable[[ModelCard, int], Record]
     """Whether, where, with how much context and how fast a model would run here; a context of 0 is the settings'."""
+    templates: Templates
+    """The prompts that the owner stored."""
     keys: KeyRing = field(default_factory=KeyRing)
     hosts: frozenset[str] = frozenset()
     """Further Host names to answer to: those of the TLS certificate, for a bind off loopback."""

@@ -20,6 +20,7 @@ from meshnode.api.fields import invalid
 from meshnode.api.loading import LoadWatch
 from meshnode.api.render import Heading, Renderer, coalesce, fingerprint, overhead_ms, waiting
 from meshnode.api.schema import Ask, Asker
+from meshnode.api.templates import expanded
 from meshnode.api.voice import OPENAI, Voice
 from meshnode.domain import ModelId, RequestId
 from meshnode.errors import InternalFault, MeshnodeError, Unauthorized
@@ -74,6 +75,7 @@ async def answer(context: ApiContext, dialect: Dialect, *, model: str | None = N
         raise Unauthorized("this call asks for a key.")
     asker = Asker(RequestId(handling.request_id), handling.principal.caller, _request_headers())
     ask = of_path(await parsed(dialect, await body_of(), asker), asker, model)
+    ask = await expanded(context, ask)
     if dialect.prepare is not None:
         ask = await dialect.prepare(context, handling.principal, ask)
     feed = start_feed(handling.nursery, context, ask.request)

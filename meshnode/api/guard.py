@@ -22,6 +22,8 @@ from meshnode.gateway.principal import Door, Principal, administrator, bearer, u
 LOOPBACK_HOSTS: Final = ("127.0.0.1", "[::1]", "localhost")
 OPEN_PATHS: Final = frozenset({"/health", "/metrics", "/api/status"})
 """Answered without a key: they say how the node fares and nothing of anybody."""
+KEYED_PATHS: Final = frozenset({"/tokenize", "/detokenize", "/apply-template", "/rerank", "/reranking"})
+"""Where llama.cpp's clients look for what others have below ``/v1``: the same keys open them."""
 METHODS: Final = "GET, POST, DELETE"
 HEADERS: Final = "authorization, content-type, x-request-id"
 EXPOSED: Final = (
@@ -140,7 +142,7 @@ def _principal(token: str | None, knock: Knock, policy: Policy) -> Principal | N
         return None
     if path == "/api" or path.startswith("/api/"):
         return administrator(knock.door, token, admin_token=policy.admin_token)
-    if path == "/v1" or path.startswith(("/v1/", "/openai/")):
+    if path in KEYED_PATHS or path == "/v1" or path.startswith(("/v1/", "/openai/")):
         return user(knock.door, token, keys=policy.keys, admin_token=policy.admin_token, local_key=policy.local_key)
     return None
 

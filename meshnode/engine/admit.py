@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from meshnode.domain import (
     AudioPart,
     FilePart,
     GenerationRequest,
     ImagePart,
+    Kind,
     ToolMode,
 )
 from meshnode.engine.backend import Backend
@@ -31,6 +33,15 @@ from meshnode.errors import ContextLengthExceeded, InvalidField, UnsupportedPara
 _SEED_MASK = 2**64 - 1
 _LONG = 2**20
 """Characters from which on a text is looked at before it is tokenised, which takes a second for every few million."""
+
+
+class Reading(NamedTuple):
+    """A prompt's ``tokens``, its ``text`` where it has one, and what the template wrote last of it: the ``opening`` of
+    the answer."""
+
+    tokens: list[int]
+    text: str
+    opening: str
 
 
 class Admission:
@@ -51,8 +62,8 @@ class Admission:
         """Refuse or tokenise. Raises a RequestError; nothing is kept of a request that is refused."""
         request = submit.request
         refuse_unsupported(request)
-        self._check_token_ids(request)
-        tokens, opening = self._tokens(request)
+        self.check_token_ids(request)
+        tokens, _, opening = self.read(request)
         self._check_length(request, len(tokens))
         leader = self._leader(submit, tokens)
         wanted = request.sampling.seed
@@ -101,30 +112,33 @@ class Admission:
         """Tokens of a text as it stands."""
         return self._backend.tokenize(text, add_special=False, parse_special=False)
 
-    def _tokens(self, request: GenerationRequest) -> tuple[list[int], str]:
-        """The prompt's tokens, and what the template wrote last, for the answer to go on from."""
-        opening = ""
+    def read(self, request: GenerationRequest) -> Reading:
+        """What the prompt is to the model. Raises a RequestError."""
+        text, opening = "", ""
         if isinstance(request.prompt, tuple):
             tokens = list(request.prompt)
         elif request.prompt is not None:
-            tokens = self._tokenize(request.prompt, "prompt")
+            text = request.prompt
+            tokens = self._tokenize(text, "prompt", add_special=request.add_special)
         else:
             text, opening = self._template.prompt(request)
             tokens = self._tokenize(text, "messages")
-        if not tokens:
+        if not tokens and request.kind is Kind.GENERATE:
             raise InvalidField("the prompt is empty.", hint="Send at least one token.", param="prompt")
-        return tokens, opening
+        return Reading(tokens, text, opening)
 
-    def _tokenize(self, text: str, param: str) -> list[int]:
+    def _tokenize(self, text: str, param: str, *, add_special: bool = True) -> list[int]:
         """Tokens of a text, with the special tokens the model wants, which a template may have written already."""
         self._check_size(text, param)
+        if not add_special:
+            return self._backend.tokenize(text, add_special=False, parse_special=True)
         tokens = self._backend.tokenize(text, add_special=True, parse_special=True)
         bos = self._backend.tokenize(self._backend.bos_text, add_special=False, parse_special=True)
         if len(bos) == 1 and tokens[:2] == bos * 2:
             del tokens[0]
         return tokens or bos[:1]
 
-    def _check_token_ids(self, request: GenerationRequest) -> None:
+    def check_token_ids(self, request: GenerationRequest) -> None:
         """Raises InvalidField where a token id is none of this model's."""
         given = {
             "prompt": request.prompt if isinstance(request.prompt, tuple) else (),
@@ -175,6 +189,11 @@ def refuse_unsupported(request: GenerationRequest) -> None:
     for param, present in refused.items():
         if present:
             raise UnsupportedParameter(f"{param} is not supported by this engine.", hint="Leave it out.", param=param)
+    refuse_shape(request)
+
+
+def refuse_shape(request: GenerationRequest) -> None:
+    """Raises UnsupportedParameter or InvalidField where there is no prompt of text, or there are two."""
     media = (ImagePart, AudioPart, FilePart)
     if any(isinstance(part, media) for message in request.messages for part in message.parts):
         raise UnsupportedParameter("this engine takes text only.", hint="Send text parts.", param="messages")

@@ -17,6 +17,7 @@ from meshnode.engine.admit import Admission
 from meshnode.engine.backend import Aborted, Backend, NoSpace
 from meshnode.engine.budget import StepBudget
 from meshnode.engine.choice import Choice
+from meshnode.engine.counting import counted
 from meshnode.engine.embedding import Embedder
 from meshnode.engine.generation import Generation
 from meshnode.engine.memory import Operation
@@ -135,7 +136,7 @@ class Loop:
 
     def _submit(self, message: Submit) -> None:
         try:
-            if self._embeds(message):
+            if self._beside(message):
                 return
             now = self._clock()
             generation = self._admission.admit(message, now)
@@ -156,9 +157,12 @@ class Loop:
             self._choices[generation.leader] = generation.choices[0]
             self._queue_changed = True
 
-    def _embeds(self, message: Submit) -> bool:
-        """Whether it is the embedder's. Raises CapabilityUnavailable for what the model does not do."""
+    def _beside(self, message: Submit) -> bool:
+        """Whether it is answered without a sequence. Raises CapabilityUnavailable for what the model does not do."""
         kind, kinds = message.request.kind, self._backend.info.kinds
+        if kind is Kind.COUNT:
+            self._say(message.number, counted(message.request, self._admission, self._backend, self._clock))
+            return True
         if kind.value not in kinds:
             what = f"this model serves {', '.join(kinds)}, not {kind.value}."
             raise CapabilityUnavailable(what, hint="Use another model or endpoint.", param="model")

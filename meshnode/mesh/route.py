@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from meshnode.domain import GenerationRequest, ModelCard, ModelId, PeerId, Privacy, Record
+from meshnode.domain import GenerationRequest, Kind, ModelCard, ModelId, PeerId, Privacy, Record
 from meshnode.engine.slot import ModelState, model_failed
 from meshnode.errors import (
     BodyTooLarge,
@@ -148,7 +148,7 @@ def _reject_local(need: Needs, local: Local) -> Rejection | None:
     missing = sorted(need.modalities - set(card.modalities))
     if local.draining:
         gate, reason = "draining", "the node is stopping"
-    elif need.kind.value not in card.kinds:
+    elif need.kind is not Kind.COUNT and need.kind.value not in card.kinds:
         gate, reason = "kind", f"{card.id} serves {', '.join(card.kinds)} here, not {need.kind.value}"
     elif missing:
         gate, reason = "modality", f"{card.id} takes {', '.join(card.modalities)}, not {', '.join(missing)}"
@@ -195,6 +195,8 @@ def _gate(need: Needs, peer: Peer, expected: Expected) -> tuple[str, str]:
         return "avoided", peer.avoided
     if model.state == "failed":
         return "failed", "its model has failed"
+    if need.kind is Kind.COUNT:
+        return "kind", f"counts no tokens for others; load {model.id} here for that"
     if need.kind.value not in model.kinds:
         return "kind", f"does not serve {need.kind.value}"
     if not need.modalities <= set(model.modalities):

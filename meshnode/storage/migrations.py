@@ -97,6 +97,44 @@ MIGRATIONS: tuple[Migration, ...] = (
             ) WITHOUT ROWID""",
         ),
     ),
+    Migration(
+        3,
+        "sealed objects",
+        (
+            """CREATE TABLE sealed (
+                seq INTEGER PRIMARY KEY AUTOINCREMENT,
+                principal TEXT NOT NULL CHECK (typeof(principal) = 'text'),
+                kind TEXT NOT NULL CHECK (typeof(kind) = 'text'),
+                id TEXT NOT NULL CHECK (typeof(id) = 'text'),
+                part_of TEXT NOT NULL CHECK (typeof(part_of) = 'text'),
+                created INTEGER NOT NULL CHECK (typeof(created) = 'integer'),
+                expires INTEGER NOT NULL CHECK (typeof(expires) = 'integer'),
+                unfinished INTEGER NOT NULL CHECK (unfinished IN (0, 1)),
+                blob BLOB NOT NULL CHECK (typeof(blob) = 'blob'),
+                UNIQUE (principal, kind, id)
+            )""",
+            "CREATE INDEX sealed_order ON sealed (principal, kind, part_of, seq)",
+            "CREATE INDEX sealed_parts ON sealed (principal, part_of) WHERE part_of <> ''",
+            "CREATE INDEX sealed_unfinished ON sealed (kind, seq) WHERE unfinished = 1",
+            "CREATE INDEX sealed_expires ON sealed (expires)",
+        ),
+    ),
+    Migration(
+        4,
+        "prompt templates",
+        (
+            """CREATE TABLE prompt_template (
+                id TEXT NOT NULL CHECK (typeof(id) = 'text'),
+                version INTEGER NOT NULL CHECK (typeof(version) = 'integer' AND version > 0),
+                created INTEGER NOT NULL CHECK (typeof(created) = 'integer'),
+                messages TEXT CHECK (messages IS NULL OR typeof(messages) = 'text'),
+                PRIMARY KEY (id, version)
+            ) WITHOUT ROWID""",
+            """CREATE TRIGGER prompt_template_is_never_changed BEFORE UPDATE ON prompt_template
+                WHEN NEW.messages IS NOT NULL OR NEW.id <> OLD.id OR NEW.version <> OLD.version
+                BEGIN SELECT RAISE(ABORT, 'a version of a template is never changed'); END""",
+        ),
+    ),
 )
 
 

@@ -15,7 +15,7 @@ from benchmark.mesh_node import open_node
 from benchmark.nodes import NodeError, environment
 from meshnode import observe
 from meshnode.config import LogSettings
-from meshnode.node import spare_collector
+from meshnode.process import spare_collector
 from meshnode.storage.database import open_threaded
 
 MODEL: Final = "bench"

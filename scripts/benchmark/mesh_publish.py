@@ -17,7 +17,7 @@ from benchmark.nodes import NodeError
 from meshnode.domain import ModelId
 from meshnode.errors import MeshnodeError
 from meshnode.events import TextDelta
-from meshnode.node import spare_collector
+from meshnode.process import spare_collector
 from meshnode.storage.database import open_inline
 
 MOST_S: Final = 5.0

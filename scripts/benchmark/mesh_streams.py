@@ -20,7 +20,7 @@ from benchmark.mesh_provider import MODEL, Provider, cpu_s, provider
 from benchmark.nodes import Node, NodeError, ended
 from meshnode.errors import MeshnodeError
 from meshnode.events import Failed, TextDelta
-from meshnode.node import spare_collector
+from meshnode.process import spare_collector
 from meshnode.storage.database import open_threaded
 
 RATE: Final = 20
@@ -53,7 +53,7 @@ class Level(NamedTuple):
         return self.p99_ms < MOST_DELAY_MS and self.rate >= LEAST_RATE and not self.failures
 
 
-class _Window:
+class Window:
     """What is collected while it is open: delays in microseconds."""
 
     def __init__(self) -> None:
@@ -62,6 +62,7 @@ class _Window:
         self.failures = 0
 
     def note(self, stamp: str | bytes) -> None:
+        """A token came whose stamp is the microsecond in which it was due."""
         if self.open:
             self.delays.append(time.monotonic_ns() // 1000 - int(stamp))
 
@@ -92,7 +93,7 @@ def _in_process(folder: Path, streams: int, seconds: float) -> Level:
 
 
 async def _ask_many(folder: Path, serving: Provider, streams: int, seconds: float, load: float) -> Level:
-    window = _Window()
+    window = Window()
     async with (
         open_threaded(folder / "caller.db") as database,
         open_node(database, join=[serving.address], client_only=True) as node,
@@ -103,7 +104,7 @@ async def _ask_many(folder: Path, serving: Provider, streams: int, seconds: floa
         for number in range(streams):
             nursery.start_soon(_read, node, number, window)
             await trio.sleep(1 / STARTS_PER_S)
-        level = await _measured(window, streams, seconds, load, (os.getpid(), serving.pid))
+        level = await measured(window, streams, seconds, load, (os.getpid(), serving.pid))
         nursery.cancel_scope.cancel()
     return level
 
@@ -117,7 +118,7 @@ async def listed(node: BenchNode, model: str) -> None:
     raise NodeError(f"{model} was not listed within {LISTED_S:g} s.")
 
 
-async def _read(node: BenchNode, number: int, window: _Window) -> None:
+async def _read(node: BenchNode, number: int, window: Window) -> None:
     try:
         async with node.peering.dispatcher.open(request(MODEL, number, ENDLESS)) as answer:
             async for event in answer:
@@ -129,7 +130,7 @@ async def _read(node: BenchNode, number: int, window: _Window) -> None:
         window.failures += 1
 
 
-async def _measured(window: _Window, streams: int, seconds: float, load: float, pids: tuple[int, int]) -> Level:
+async def measured(window: Window, streams: int, seconds: float, load: float, pids: tuple[int, int]) -> Level:
     """Wait until all is under way, and collect for some seconds."""
     await trio.sleep(SETTLE_S)
     before, began = [cpu_s(pid) for pid in pids], trio.current_time()
@@ -167,20 +168,20 @@ def _over_http(folder: Path, streams: int, seconds: float) -> Level:
 
 
 async def _read_many(node: Node, serving: Provider, streams: int, seconds: float, load: float) -> Level:
-    window = _Window()
+    window = Window()
     host, _, port = node.api.removeprefix("http://").removesuffix("/v1").rpartition(":")
     async with trio.open_nursery() as nursery:
         for _ in range(streams):
-            nursery.start_soon(_read_events, host, int(port), window)
+            nursery.start_soon(read_events, host, int(port), window)
             await trio.sleep(1 / STARTS_PER_S)
-        level = await _measured(window, streams, seconds, load, (node.pid, serving.pid))
+        level = await measured(window, streams, seconds, load, (node.pid, serving.pid))
         nursery.cancel_scope.cancel()
     return level
 
 
-async def _read_events(host: str, port: int, window: _Window) -> None:
+async def read_events(host: str, port: int, window: Window, *, model: str = MODEL) -> None:
     """One client, as cheap as can be: it looks for stamps and parses nothing."""
-    body = json.dumps({"model": MODEL, "prompt": "a prompt", "max_tokens": ENDLESS, "stream": True}).encode()
+    body = json.dumps({"model": model, "prompt": "a prompt", "max_tokens": ENDLESS, "stream": True}).encode()
     head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
     rest = ""
     async with await trio.open_tcp_stream(host, port) as stream:

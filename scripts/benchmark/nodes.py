@@ -28,11 +28,13 @@ class NodeError(Exception):
 class Node:
     """One node on free loopback ports. ``home`` outlives the process, so that it can be started again.
 
-    It meets those that it joins only, and not what else runs on this machine or its network.
+    It meets those that it joins only, and not what else runs on this machine or its network. ``module`` is run instead
+    of the command line's own, with the same arguments.
     """
 
-    def __init__(self, name: str, folder: Path, *flags: str) -> None:
+    def __init__(self, name: str, folder: Path, *flags: str, module: str = "meshnode") -> None:
         self.name = name
+        self._module = module
         self.home = folder / name
         self._flags = flags
         self._log = folder / f"{name}.log"
@@ -63,8 +65,8 @@ class Node:
     def start(self, *flags: str) -> float:
         """Start it; returns the seconds until it was ready. Raises NodeError."""
         command = [
-            sys.executable, "-m", "meshnode", "up", "--json", "--home", str(self.home), "--cpu", "--api", "127.0.0.1:0",
-            "--listen", "/ip4/127.0.0.1/tcp/0", "--no-lan", *self._flags, *flags,
+            sys.executable, "-m", self._module, "up", "--json", "--home", str(self.home), "--cpu", "--api",
+            "127.0.0.1:0", "--listen", "/ip4/127.0.0.1/tcp/0", "--no-lan", *self._flags, *flags,
         ]  # fmt: skip
         began = time.monotonic()
         with open(self._log, "ab") as log:
@@ -154,7 +156,8 @@ def ended(nodes: Sequence[Node]) -> Iterator[None]:
 def environment() -> dict[str, str]:
     """Without settings of another node, and with few OpenMP threads: several nodes share the cores."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MESHNODE_")}
-    return clean | {"OMP_NUM_THREADS": "1", "MESHNODE_THREADS": "1"}
+    paths = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "scripts")])
+    return clean | {"OMP_NUM_THREADS": "1", "MESHNODE_THREADS": "1", "PYTHONPATH": paths}
 
 
 def model_path(named: str | None) -> Path:

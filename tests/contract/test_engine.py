@@ -24,9 +24,9 @@ from meshnode.engine.pipe import Load
 from meshnode.engine.process import worker_spawner
 from meshnode.engine.runner import Engine, WorkerEngine, WorkerLimits, open_worker
 from meshnode.errors import ModelFailed
-from meshnode.events import ChoiceFinished, Event, Failed, Finished, Prefilling, Queued, Started, TextDelta
+from meshnode.events import ChoiceFinished, Counted, Event, Failed, Finished, Prefilling, Queued, Started, TextDelta
 from tests.kit.engines import constant_entropy
-from tests.kit.requests import endless
+from tests.kit.requests import counting, endless
 from tests.kit.tinygguf import write_tiny_gguf
 
 WINDOW = 64
@@ -111,6 +111,39 @@ async def test_messages_are_rendered_beside_the_model(engine: Engine) -> None:
     started = [next(event for event in events if isinstance(event, Started)) for events in (bare, chat)]
     assert started[1].prompt_tokens > started[0].prompt_tokens
     assert isinstance(chat[-1], Finished)
+
+
+async def test_a_prompt_is_counted_as_it_would_be_read(engine: Engine) -> None:
+    messages = (Message(role=Role.USER, parts=(TextPart("hello"),)),)
+    with trio.fail_after(30):
+        chat = await ask(engine, endless("", tokens=1, prompt=None, messages=messages))
+        told = await ask(engine, counting(messages=messages))
+        started, counted, finished = told
+        assert isinstance(counted, Counted)
+        back = await ask(engine, counting(counted.token_ids, echo=True))
+    assert isinstance(started, Started)
+    assert isinstance(finished, Finished)
+    asked = next(event for event in chat if isinstance(event, Started))
+    assert started.prompt_tokens == counted.tokens == finished.usage.prompt_tokens == asked.prompt_tokens
+    assert "hello" in counted.text
+    assert isinstance(read := back[1], Counted)
+    assert read.text.endswith(counted.text), "read back with the special tokens that the model wants"
+    assert b"".join(read.pieces).decode() == read.text
+    assert (read.tokens, read.token_ids) == (counted.tokens, counted.token_ids)
+
+
+async def test_counting_goes_on_while_every_slot_is_taken_and_takes_none(engine: Engine) -> None:
+    with trio.fail_after(30):
+        async with AsyncExitStack() as stack:
+            for _ in range(SLOTS):
+                await until_it_speaks(await stack.enter_async_context(engine.generate(endless())))
+            counted = await ask(engine, counting("hello", add_special=False))
+            whole = await ask(engine, counting("z" * 9000))
+    assert [type(event) for event in counted] == [Started, Counted, Finished]
+    assert isinstance(whole[-1], Finished), "what does not fit into the context has a length all the same"
+    assert isinstance(whole[0], Started)
+    assert isinstance(counted[0], Started)
+    assert 0 < counted[0].prompt_tokens < whole[0].prompt_tokens
 
 
 async def test_a_seed_repeats_an_answer_whatever_else_is_running(engine: Engine) -> None:

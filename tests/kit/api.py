@@ -30,6 +30,8 @@ from meshnode.models.arriving import Arrival, Arrivals
 from meshnode.models.names import match
 from meshnode.models.pull import PullProgress
 from meshnode.observe import Metrics
+from meshnode.storage.database import open_inline
+from meshnode.storage.templates import Templates
 from tests.kit.fakemesh import FakeMesh
 
 ADMIN_TOKEN = "the-admin-token"
@@ -300,7 +302,7 @@ class Api:
 
 
 def a_context(dispatcher: Dispatcher, stopped: list[bool], **fields: object) -> ApiContext:
-    """A context with plausible parts; ``fields`` replace them."""
+    """A context with plausible parts, but nothing that is kept; ``fields`` replace them."""
     settings = fields.get("settings", ApiSettings(address="127.0.0.1:0"))
     assert isinstance(settings, ApiSettings)
     admission = Admission(max_generating=settings.max_generating, max_queued=settings.max_queued)
@@ -320,6 +322,7 @@ def a_context(dispatcher: Dispatcher, stopped: list[bool], **fields: object) -> 
         "stop": lambda: stopped.append(True),
         "draining": trio.Event(),
         "keys": KeyRing(),
+        "templates": None,
         "outlook": lambda card, context: Outlook(
             model=card.id, fits=True, fit=Fit(placement="cpu", context=context or card.context_length)
         ),
@@ -338,11 +341,11 @@ async def running_api(
     """The API on free ports of loopback; gone, connections and all, at the end of the block."""
     dispatcher = dispatcher or Scripted(spoken("Hello", " world"))
     stopped: list[bool] = []
-    context = a_context(dispatcher, stopped, **fields)
-
-    server = partial(serve, control_socket=control_socket, draining=context.draining, timing=timing)
     with trio.fail_after(60):
-        async with trio.open_nursery() as nursery:
+        async with open_inline() as database, trio.open_nursery() as nursery:
+            kept = {"templates": Templates(database, lambda: 1_700_000_000.5)}
+            context = a_context(dispatcher, stopped, **(kept | fields))
+            server = partial(serve, control_socket=control_socket, draining=context.draining, timing=timing)
             bound = await nursery.start(server, create_app(context), context.settings)
             yield Api(context, bound, dispatcher, stopped)
             nursery.cancel_scope.cancel()

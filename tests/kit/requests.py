@@ -40,3 +40,9 @@ def embedding(*inputs: str | tuple[int, ...], model: str = "fake", **fields: Any
     """A request to embed texts or token ids."""
     number = RequestId(f"r{next(_numbers)}")
     return GenerationRequest(id=number, model=ModelId(model), kind=Kind.EMBED, inputs=inputs, **fields)
+
+
+def counting(text: str | tuple[int, ...] | None = None, *, model: str = "fake", **fields: Any) -> GenerationRequest:
+    """A request to say what a prompt is to the model."""
+    number = RequestId(f"r{next(_numbers)}")
+    return GenerationRequest(id=number, model=ModelId(model), kind=Kind.COUNT, prompt=text, **fields)

@@ -18,7 +18,7 @@ from libp2p.peer.id import ID
 from structlog.testing import capture_logs
 
 from meshnode.errors import DamagedKey, HomeUnusable
-from meshnode.identity import Identity, load_or_create, network_tag, peer_id_of, public_key_of, verify
+from meshnode.identity import Identity, load_or_create, network_tag, peer_id_of, public_key_of, vault_key, verify
 from wiring.invalid import FORGED, SMALL_KEYS
 
 SEEDS = st.binary(min_size=32, max_size=32)
@@ -253,3 +253,13 @@ def test_a_network_is_its_name_and_its_key() -> None:
     assert len(set(tags)) == 3
     assert {len(tag) for tag in tags} == {8}
     assert network_tag("meshnode", None) == hashlib.sha256(b"meshnode network v1\0meshnode\0").digest()[:8]
+
+
+def test_the_vaults_key_is_made_once_private_and_apart_from_the_identity(tmp_path: Path) -> None:
+    assert vault_key(tmp_path, entropy(b"v")) == b"v" * 32
+    assert vault_key(tmp_path, none_needed) == b"v" * 32
+    path = tmp_path / "vault.key"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.write_text("damaged")
+    with pytest.raises(DamagedKey, match=r"vault\.key.*without what it sealed"):
+        vault_key(tmp_path, none_needed)

@@ -18,7 +18,7 @@ REFERENCE: Final = "reference"
 """The page that is made whole from the OpenAPI document; it has no file."""
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "Begin": (HOME, "quickstart", "programs"),
-    "Ask": ("chat", "completions", "embeddings", "models"),
+    "Ask": ("chat", "completions", "embeddings", "prompts", "models"),
     "Know": ("streaming", "errors", "fields", "routing", "keys"),
     "Run": ("node", "client", "settings", REFERENCE),
 }

@@ -11,7 +11,7 @@ from meshnode.api.openapi.document import HEADERS, codes, error_statuses
 from meshnode.api.openapi.endpoint import Access, Endpoint
 from meshnode.api.openapi.meanings import NO_EFFECT, meaning
 from meshnode.api.openapi.schemas import Schemas
-from meshnode.api.openapi.shapes import REFUSED
+from meshnode.api.openapi.shapes import refusals
 
 _WHO: Final[Mapping[Access, str]] = {
     Access.OPEN: "anybody",
@@ -31,7 +31,7 @@ class Tables:
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._endpoints = endpoints
-        bodies = [each.body for each in endpoints if each.body is not None]
+        bodies = [body for each in endpoints for body in (each.body, each.other_body) if body is not None]
         self._schemas = Schemas(bodies, ())
         self._bodies = {kind.__name__: kind for kind in bodies}
 
@@ -53,7 +53,7 @@ class Tables:
         rows = [
             (f"`{name}`", self._schemas.allowed[kind, name], meaning(kind, name))
             for name in self._properties(kind)
-            if name not in NO_EFFECT and name not in REFUSED.get(kind, ())
+            if name not in NO_EFFECT and name not in refusals(kind)
         ]
         return table(("field", "may be", "what it does"), rows)
 
@@ -67,7 +67,7 @@ class Tables:
         kind = self._bodies[body]
         rows = [
             (f"`{name}`", meaning(kind, name), f"left out, or {refusal.allowed}" if refusal.allowed else "left out")
-            for name, refusal in REFUSED.get(kind, {}).items()
+            for name, refusal in refusals(kind).items()
         ]
         return table(("field", "what it would do", "may be"), rows)
 

@@ -235,6 +235,31 @@ class EmbeddingList(Told):
     usage: EmbeddingUsage
 
 
+class Piece(Told):
+    """A token and its text, or its bytes where it is only a part of a character."""
+
+    id: int
+    piece: str | list[int]
+
+
+class Tokens(Told):
+    """The tokens of a prompt; with ``with_pieces`` each with what it stands for."""
+
+    tokens: list[int | Piece]
+
+
+class TokensText(Told):
+    """The text of tokens."""
+
+    content: str
+
+
+class Rendered(Told):
+    """The text that a conversation is to a model."""
+
+    prompt: str
+
+
 class Prices(Told):
     """Micro-credits per token."""
 

@@ -56,7 +56,7 @@ _REQUEST_ID: Final = Parameter("x-request-id", "header", "An id of the caller's 
 def document(endpoints: Sequence[Endpoint], *, version: str, server: str = "/") -> dict[str, Any]:
     """The whole document."""
     schemas = Schemas(
-        [each.body for each in endpoints if each.body is not None],
+        [body for each in endpoints for body in (each.body, each.other_body) if body is not None],
         [kind for each in endpoints for shape in _shapes(each) for kind in _kinds(shape)] + list(ENVELOPES.values()),
     )
     paths: dict[str, Any] = {}
@@ -125,7 +125,8 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     parameters = [*_path_parameters(endpoint), *endpoint.parameters, _REQUEST_ID]
     found["parameters"] = [_parameter(each) for each in parameters]
     if endpoint.body is not None:
-        content = {endpoint.body_media: {"schema": schemas.of(endpoint.body)}}
+        either = [schemas.of(kind) for kind in (endpoint.body, endpoint.other_body) if kind is not None]
+        content = {endpoint.body_media: {"schema": {"anyOf": either} if len(either) > 1 else either[0]}}
         found["requestBody"] = {"required": True, "content": content}
     found["responses"] = {str(endpoint.status): _answer(endpoint, schemas)} | {
         str(status): {"$ref": f"#/components/responses/{endpoint.envelope.value}{status}"}

@@ -63,6 +63,8 @@ class Endpoint(NamedTuple):
     access: Access = Access.KEY
     parameters: tuple[Parameter, ...] = ()
     body: type | None = None
+    other_body: type | None = None
+    """What may come instead."""
     body_media: str = "application/json"
     answer: Shape | None = None
     media: str = "application/json"

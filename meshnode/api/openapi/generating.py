@@ -9,6 +9,7 @@ from meshnode.api.completions_schema import CompletionFields
 from meshnode.api.embeddings_schema import EmbeddingFields
 from meshnode.api.openapi import answers
 from meshnode.api.openapi.endpoint import Endpoint, Parameter
+from meshnode.api.tokens_schema import TextFields, TokenFields
 
 SESSION: Final = Parameter(
     "x-session-id", "header", "The conversation this belongs to; the body's `session_id` goes before."
@@ -25,6 +26,9 @@ class Spoken(NamedTuple):
     body: type
     answer: type
     event: type | None = None
+    other_body: type | None = None
+    at_root: bool = False
+    """llama.cpp's: also without ``/v1``."""
 
 
 DIALECTS: Final = (
@@ -58,7 +62,39 @@ DIALECTS: Final = (
 """Every one has three paths: its own, with the model in it, and where Azure's clients look for it."""
 
 
-def _three(spoken: Spoken) -> list[Endpoint]:
+class ChatToTokens(ChatFields, kw_only=True):
+    """A conversation to be cut into tokens, with all that belongs to it."""
+
+    with_pieces: bool | None = None
+    add_special: bool | None = None
+
+
+PROMPTS: Final = (
+    Spoken(
+        "tokenize",
+        "tokenize",
+        "Prompts",
+        "Cut a text or a conversation into tokens",
+        TextFields,
+        answers.Tokens,
+        other_body=ChatToTokens,
+        at_root=True,
+    ),
+    Spoken("detokenize", "detokenize", "Prompts", "Read tokens back", TokenFields, answers.TokensText, at_root=True),
+    Spoken(
+        "apply-template",
+        "applyTemplate",
+        "Prompts",
+        "Render a conversation with the model's chat template",
+        ChatFields,
+        answers.Rendered,
+        at_root=True,
+    ),
+)
+"""What a prompt is to a model."""
+
+
+def _paths(spoken: Spoken) -> list[Endpoint]:
     base = Endpoint(
         "POST",
         f"/v1/{spoken.path}",
@@ -67,12 +103,17 @@ def _three(spoken: Spoken) -> list[Endpoint]:
         spoken.summary,
         parameters=(SESSION,),
         body=spoken.body,
+        other_body=spoken.other_body,
         answer=spoken.answer,
         event=spoken.event,
         generates=True,
     )
+    root = base._replace(
+        path=f"/{spoken.path}", name=f"{spoken.name}AtRoot", summary=f"{spoken.summary}, where llama.cpp's clients look"
+    )
     return [
         base,
+        *([root] if spoken.at_root else []),
         base._replace(
             path=f"/v1/models/{{model}}/{spoken.path}",
             name=f"{spoken.name}OfModel",
@@ -87,7 +128,7 @@ def _three(spoken: Spoken) -> list[Endpoint]:
 
 
 GENERATING: Final = (
-    *(endpoint for spoken in DIALECTS for endpoint in _three(spoken)),
+    *(endpoint for spoken in (*DIALECTS, *PROMPTS) for endpoint in _paths(spoken)),
     Endpoint(
         "GET",
         "/v1/models",

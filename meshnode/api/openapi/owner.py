@@ -9,7 +9,8 @@ import msgspec
 from meshnode.api.admin import AddFields, PullFields
 from meshnode.api.mesh import JoinFields, ServeFields
 from meshnode.api.openapi.endpoint import WHOLE, Access, Endpoint, Parameter
-from meshnode.client_records import Credits, Model, Outlook, Peer, PullProgress, Served
+from meshnode.api.templates import TemplateFields
+from meshnode.client_records import Credits, Model, Outlook, Peer, PullProgress, Served, Template, TemplateHead
 
 
 class Models(msgspec.Struct):
@@ -28,6 +29,20 @@ class Removed(Model, frozen=True, omit_defaults=False):
     """A model that is no longer there."""
 
     deleted: bool = True
+
+
+class Templates(msgspec.Struct):
+    """Stored prompts, each by its newest version."""
+
+    templates: list[TemplateHead]
+
+
+class Forgotten(msgspec.Struct):
+    """A stored prompt that is no longer there, and how many versions it had."""
+
+    id: str
+    deleted: bool
+    versions: int
 
 
 class Stopping(msgspec.Struct):
@@ -95,6 +110,19 @@ OWNER: Final = (
     _own(
         "POST", "/api/models/{name}/unload", "unloadModel", "Models in memory", "Free its memory", OneModel,
         refused=(404, 409),
+    ),
+    _own("GET", "/api/templates", "templates", "Stored prompts", "List the newest version of each", Templates),
+    _own(
+        "POST", "/api/templates/{name}", "addTemplate", "Stored prompts", "Add a version", TemplateHead,
+        body=TemplateFields, refused=(409,),
+    ),
+    _own(
+        "GET", "/api/templates/{name}", "template", "Stored prompts", "Tell of one with its text", Template,
+        refused=(400, 404),
+        parameters=(Parameter("version", "query", "Which version; left out, the newest.", WHOLE),),
+    ),
+    _own(
+        "DELETE", "/api/templates/{name}", "removeTemplate", "Stored prompts", "Forget all its versions", Forgotten,
     ),
     _own("GET", "/api/peers", "peers", "Mesh", "List peers and how each did", Peers),
     _own("GET", "/api/credits", "credits", "Mesh", "What was earned and spent", Credits),

@@ -13,7 +13,7 @@ import msgspec
 
 from meshnode.api.openapi.endpoint import Many, Shape
 from meshnode.api.openapi.meanings import INSIDE, MEANINGS, NO_EFFECT, meaning
-from meshnode.api.openapi.shapes import REFUSED, REQUIRED, SHAPES
+from meshnode.api.openapi.shapes import EITHER, REQUIRED, SHAPES, refusals
 
 _REF: Final = "#/components/schemas/{name}"
 _ORDER: Final = {name: place for place, name in enumerate(MEANINGS)}
@@ -62,10 +62,12 @@ class Schemas:
         for name in properties:
             properties[name] = self._property(kind, name, properties[name])
         component["properties"] = properties = dict(sorted(properties.items(), key=lambda item: _place(kind, item[0])))
-        properties |= {name: _refused(kind, name) for name in REFUSED.get(kind, ())}
+        properties |= {name: _refused(kind, name) for name in refusals(kind)}
         needed = [name for name in properties if (kind, name) in REQUIRED]
         if needed:
             component["required"] = [*component.get("required", ()), *needed]
+        if kind in EITHER:
+            component["anyOf"] = [{"required": [name]} for name in EITHER[kind]]
 
     def _property(self, kind: type, name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
         schema = dict(schema)
@@ -108,7 +110,7 @@ def _place(kind: type, name: str) -> int:
 
 
 def _refused(kind: type, name: str) -> dict[str, Any]:
-    rest = REFUSED[kind][name].allowed
+    rest = refusals(kind)[name].allowed
     may = f"It may be left out or be {rest}." if rest else "Leave it out."
     said = " ".join(filter(None, [meaning(kind, name), f"Not served by this node. {may}"]))
     return {"description": said, "deprecated": True}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from meshnode.api import chat_schema, completions_schema, embeddings_schema, tools_schema
+from meshnode.api import chat_schema, completions_schema, embeddings_schema, templates, tokens_schema, tools_schema
 from meshnode.api.constraint_schema import ConstraintFields, ResponseFormat, SchemaFormat, StructuredOutputs
 from meshnode.api.fields import Refusal
 from meshnode.api.openapi.endpoint import Many, Shape
@@ -88,6 +88,7 @@ SHAPES: Final[Mapping[tuple[type, str], Shape]] = {
     (ResponseFormat, "json_schema"): SchemaFormat,
     (completions_schema.CompletionFields, "prompt"): _PROMPT,
     (embeddings_schema.EmbeddingFields, "input"): _INPUT,
+    (templates.TemplateFields, "messages"): Many(templates.TurnFields),
 }
 """By struct (or one it is made from) and field."""
 
@@ -97,9 +98,19 @@ REQUIRED: Final[frozenset[tuple[type, str]]] = frozenset({
 })  # fmt: skip
 """Fields that must be there although their struct does not say so."""
 
+EITHER: Final[Mapping[type, tuple[str, ...]]] = {chat_schema.ChatFields: ("messages", "template")}
+"""Fields of which one must be there."""
+
 REFUSED: Final[Mapping[type, Mapping[str, Refusal]]] = {
     chat_schema.ChatFields: chat_schema.REFUSALS,
     completions_schema.CompletionFields: completions_schema.REFUSALS,
     embeddings_schema.EmbeddingFields: embeddings_schema.REFUSALS,
+    tokens_schema.TextFields: tokens_schema.REFUSALS,
 }
 """Documented fields that are not served, by the struct of the body."""
+
+
+def refusals(kind: type) -> dict[str, Refusal]:
+    """Those of a body's struct and of the structs it is made from, but for what it takes itself."""
+    taken = getattr(kind, "__struct_fields__", ())
+    return {name: one for base in kind.__mro__ for name, one in REFUSED.get(base, {}).items() if name not in taken}

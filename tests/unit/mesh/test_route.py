@@ -106,6 +106,17 @@ def test_this_node_is_a_candidate_whether_loaded_or_not(state: str, reason: str)
     assert made.rejections == ()
 
 
+def test_counting_is_done_here_whatever_the_model_is_for_and_nowhere_else() -> None:
+    request = prompt(kind=Kind.COUNT)
+    embeds = Local(node="alice", card=card("m", kinds=("embed",)), state=ModelState(id=CARD.id))
+    made = plan(request, embeds, [peer(kinds=("generate", "count"))], draw=first)
+    assert order(made) == ["alice"]
+    away = plan(request, None, [peer(kinds=("generate", "count"))], draw=first)
+    refused = refusal(request, CARD.id, away.rejections)
+    assert isinstance(refused, CapabilityUnavailable)
+    assert "counts no tokens for others" in refused.message
+
+
 def test_a_queue_is_told() -> None:
     assert plan(prompt(), local(waiting=7), draw=first).candidates[0].reason == "loaded here, 7 waiting"
 

@@ -14,6 +14,7 @@ from meshnode.domain import FinishReason
 from meshnode.errors import ModelNotFound
 from meshnode.events import (
     ChoiceFinished,
+    Counted,
     EmbeddingResult,
     Finished,
     ReasoningDelta,
@@ -72,6 +73,32 @@ async def test_vectors() -> None:
         for form in ("float", "base64"):
             answer = await client.post("/v1/embeddings", json={"input": "a", "encoding_format": form})
             check("/v1/embeddings", "post", answer.json())
+
+
+async def test_prompts() -> None:
+    counted = Counted(2, token_ids=(1, 2), text="hi", pieces=(b"h", b"\xff"))
+    async with running_api(Scripted([Started(2), counted, Finished(Usage(2))])) as api, api.client() as client:
+        for path, body in (
+            ("/tokenize", {"content": "hi"}),
+            ("/v1/tokenize", CHAT | {"with_pieces": True}),
+            ("/detokenize", {"tokens": [1, 2]}),
+            ("/apply-template", CHAT),
+        ):
+            check(path, "post", (await client.post(path, json=body)).json())
+
+
+async def test_stored_prompts() -> None:
+    headers = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+    said = {"messages": [{"role": "user", "content": "Hello {{name}}."}]}
+    async with running_api() as api, api.client() as client:
+        for method, at, body in (
+            ("POST", "/greet", said),
+            ("GET", "", None),
+            ("GET", "/greet", None),
+            ("DELETE", "/greet", None),
+        ):
+            answer = await client.request(method, f"/api/templates{at}", json=body, headers=headers)
+            check("/api/templates" + ("/{name}" if at else ""), method.lower(), answer.json())
 
 
 @pytest.mark.parametrize(

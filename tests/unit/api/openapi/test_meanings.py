@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from meshnode.api.openapi.meanings import INSIDE, MEANINGS, NO_EFFECT, meaning
-from meshnode.api.openapi.shapes import REFUSED
+from meshnode.api.openapi.shapes import refusals
 from meshnode.api.openapi.table import ENDPOINTS
 
-BODIES = list(dict.fromkeys(each.body for each in ENDPOINTS if each.body is not None))
+BODIES = list(dict.fromkeys(kind for each in ENDPOINTS for kind in (each.body, each.other_body) if kind is not None))
 
 
 def fields(kind: type) -> list[str]:
-    return [*getattr(kind, "__struct_fields__", ()), *REFUSED.get(kind, ())]
+    return [*getattr(kind, "__struct_fields__", ()), *refusals(kind)]
 
 
 def test_every_field_of_a_body_has_its_sentence() -> None:

@@ -15,8 +15,10 @@ from meshnode.api.chat_schema import ChatFields, parse_chat
 from meshnode.api.completions_schema import CompletionFields, parse_completion
 from meshnode.api.embeddings_schema import EmbeddingFields, parse_embedding
 from meshnode.api.openapi.endpoint import Many
+from meshnode.api.openapi.generating import ChatToTokens
 from meshnode.api.openapi.schemas import Schemas, allowed
 from meshnode.api.schema import Ask, Asker
+from meshnode.api.tokens_schema import TextFields, TokenFields, parse_detokenize, parse_tokenize
 from meshnode.domain import OWNER, RequestId
 from meshnode.errors import MeshnodeError
 
@@ -24,6 +26,9 @@ PARSERS: dict[type, tuple[Callable[[bytes, Asker], Ask], dict[str, Any]]] = {
     ChatFields: (parse_chat, {"messages": [{"role": "user", "content": "hi"}]}),
     CompletionFields: (parse_completion, {"prompt": "hi"}),
     EmbeddingFields: (parse_embedding, {"input": "hi"}),
+    TextFields: (parse_tokenize, {"content": "hi"}),
+    TokenFields: (parse_detokenize, {"tokens": [1]}),
+    ChatToTokens: (parse_tokenize, {"messages": [{"role": "user", "content": "hi"}]}),
 }
 SCHEMAS = Schemas(PARSERS, ())
 ASKER = Asker(RequestId("r"), OWNER)
