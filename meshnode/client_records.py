@@ -116,6 +116,36 @@ class Model(ModelStatus, frozen=True, omit_defaults=False):
     active_bytes: int = 0
 
 
+class Health(Record, frozen=True, omit_defaults=False):
+    """Whether a model can answer: ``ok``, ``loading``, ``failed`` or ``stopping``."""
+
+    status: str
+    loading: tuple[LoadingModel, ...] = ()
+    fetching: tuple[Fetching, ...] = ()
+    failed: tuple[FailedModel, ...] = ()
+
+
+class LoadingModel(Record, frozen=True, omit_defaults=False):
+    """A model on its way into memory; ``progress`` in 0..1."""
+
+    id: ModelId
+    progress: float = 0.0
+
+
+class FailedModel(Record, frozen=True, omit_defaults=False):
+    """A model that cannot be loaded, and why."""
+
+    id: ModelId
+    reason: str = ""
+
+
+class Piece(Record, frozen=True, omit_defaults=False):
+    """A token and its text, or its bytes where it is only a part of a character."""
+
+    id: int
+    piece: str | tuple[int, ...]
+
+
 class TemplateHead(Record, frozen=True, omit_defaults=False):
     """A version of a stored prompt; ``created_at`` in seconds since 1970, ``variables`` are its places to fill."""
 

@@ -28,7 +28,7 @@ DOORS = {
     "quart_trio": ["meshnode/api/"],
     "werkzeug": ["meshnode/api/"],
     "hypercorn": ["meshnode/api/"],
-    "httpx2": ["meshnode/client.py", "meshnode/models/fetch.py"],
+    "httpx2": ["meshnode/client.py", "meshnode/client_trio.py", "meshnode/client_road.py", "meshnode/models/fetch.py"],
     "markdown_it": ["meshnode/api/docs/html.py"],
     "prometheus_client": ["meshnode/observe.py"],
     "cryptography": ["meshnode/identity.py", "meshnode/api/tls.py", "meshnode/storage/vault.py"],

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from meshnode import settings
 from meshnode.api.errors import retry_after
-from meshnode.api.openapi.document import HEADERS, codes, error_statuses
+from meshnode.api.openapi.document import HEADERS, codes, error_statuses, first_sentence
 from meshnode.api.openapi.endpoint import Access, Endpoint
 from meshnode.api.openapi.meanings import NO_EFFECT, meaning
 from meshnode.api.openapi.schemas import Schemas
 from meshnode.api.openapi.shapes import refusals
+from meshnode.client import Client
 
 _WHO: Final[Mapping[Access, str]] = {
     Access.OPEN: "anybody",
@@ -44,6 +46,7 @@ class Tables:
             "endpoints": self.endpoints,
             "errors": errors,
             "headers": headers,
+            "client": client_methods,
             "settings": lambda _: settings.markdown_table(),
         }
 
@@ -93,6 +96,16 @@ def errors(_: str = "") -> str:
             wait = retry_after(code)
             rows.append((str(status), f"`{code}`", about, f"after {wait:g} s" if wait is not None else ""))
     return table(("status", "code", "what it means", "try again"), rows)
+
+
+def client_methods(_: str = "") -> str:
+    """The typed client's methods; both clients have the same."""
+    rows = []
+    for name, method in vars(Client).items():
+        if not name.startswith("_"):
+            arguments = ", ".join(list(inspect.signature(method).parameters)[1:])
+            rows.append((f"`{name}({arguments})`", first_sentence(method)))
+    return table(("method", "what it does"), rows)
 
 
 def headers(_: str = "") -> str:

@@ -109,7 +109,7 @@ def codes(status: int) -> list[tuple[str, str]]:
     return [(kind.code, first_sentence(kind)) for kind in _API_ERRORS if kind.status == status]
 
 
-def first_sentence(kind: type) -> str:
+def first_sentence(kind: object) -> str:
     """What a docstring begins with, on one line."""
     return (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ").replace("``", "`")
 

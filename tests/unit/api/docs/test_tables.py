@@ -47,6 +47,12 @@ def test_errors_headers_and_settings_are_those_of_the_code() -> None:
     assert all(f"`{setting.flag}`" in made["settings"]("") for setting in SETTINGS)
 
 
+def test_the_clients_methods_are_those_it_has() -> None:
+    methods = TABLES.all()["client"]("")
+    assert "| `tokenize(text, model)` | The token ids of a text. |" in methods
+    assert "_http" not in methods
+
+
 def test_a_bar_in_a_cell_is_no_border() -> None:
     assert table(("a", "b"), [("x|y", "z")]) == "| a | b |\n| --- | --- |\n| x\\|y | z |\n"
 
