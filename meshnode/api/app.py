@@ -21,6 +21,7 @@ from meshnode.api.compare import compare
 from meshnode.api.completions import CompletionRenderer
 from meshnode.api.completions_schema import parse_completion
 from meshnode.api.context import ApiContext
+from meshnode.api.docs.routes import docs
 from meshnode.api.embeddings import EmbeddingRenderer
 from meshnode.api.embeddings_schema import parse_embedding
 from meshnode.api.explain import explain
@@ -97,6 +98,7 @@ def create_app(context: ApiContext) -> QuartTrio:
     app.register_blueprint(jobs(context, {dialect.name: dialect for dialect in DIALECTS.values()}))
     app.register_blueprint(pages(load_pages()))
     app.register_blueprint(batches(context, [f"/v1/{path}" for path in DIALECTS]))
+    app.register_blueprint(docs(context.facts))
 
     for path, dialect in {**DIALECTS, **AT_ROOT}.items():
         _route(app, context, path, dialect, at_root=path in AT_ROOT)
