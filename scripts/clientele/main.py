@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
 import signal
 import sys
 import tempfile
@@ -29,9 +30,23 @@ def python_sdk(name: str) -> Commands:
     return lambda: [str(environments.python("sdks")), "-m", "clientele.checks", name]
 
 
+def node_sdk(name: str) -> Commands:
+    """The checks of an official package for Node, copied beside what they import."""
+
+    def command() -> list[str]:
+        folder = environments.npm("javascript")
+        for script in (environments.HERE / "javascript").glob("*.mjs"):
+            shutil.copy(script, folder)
+        return ["node", str(folder / f"{name}.mjs")]
+
+    return command
+
+
 SDKS: Final[dict[str, Commands]] = {
     "openai (Python)": python_sdk("openai"),
+    "openai (Node)": node_sdk("openai"),
     "anthropic (Python)": python_sdk("anthropic"),
+    "anthropic (Node)": node_sdk("anthropic"),
 }
 
 

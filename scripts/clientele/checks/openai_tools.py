@@ -8,7 +8,7 @@ from typing import Any, Literal
 from openai.types.chat import ChatCompletionMessageFunctionToolCall
 from pydantic import BaseModel, ConfigDict, Field
 
-from clientele.checks.checklist import same
+from clientele.checks.checklist import Skipped, same
 from clientele.checks.openai_subject import CLOCK, HI, QUESTION, WEATHER, OpenAIChecks, Subject
 
 check = OpenAIChecks()
@@ -42,7 +42,7 @@ def weather(arguments: str) -> dict[str, Any]:
 @check("tools: required")
 def required(of: Subject) -> None:
     """One of two, with valid arguments."""
-    calls = calls_of(of, tools=[WEATHER, CLOCK], tool_choice="required")
+    calls = calls_of(of, tools=[WEATHER, CLOCK], tool_choice="required", parallel_tool_calls=False)
     assert calls, "no call"
     for call in calls:
         assert call.id and call.function.name in {"get_weather", "get_time"}, f"call: {call}"
@@ -85,7 +85,7 @@ def allowed(of: Subject) -> None:
         "type": "allowed_tools",
         "allowed_tools": {"mode": "required", "tools": [{"type": "function", "function": {"name": "get_time"}}]},
     }
-    calls = calls_of(of, tools=[WEATHER, CLOCK], tool_choice=choice)
+    calls = calls_of(of, tools=[WEATHER, CLOCK], tool_choice=choice, parallel_tool_calls=False)
     same({call.function.name for call in calls}, {"get_time"}, "names")
 
 
@@ -93,6 +93,20 @@ def allowed(of: Subject) -> None:
 def single(of: Subject) -> None:
     """Never two."""
     same(len(calls_of(of, tools=[WEATHER], tool_choice="required", parallel_tool_calls=False)), 1, "calls")
+
+
+@check("tools: parallel calls have ids of their own")
+def several(of: Subject) -> None:
+    """Where the model makes more than one, which nobody can force."""
+    answer = of.sdk.chat.completions.create(
+        model=of.model, messages=QUESTION, max_tokens=400, temperature=0, tools=[CLOCK, WEATHER],
+        tool_choice={"type": "function", "function": {"name": "get_weather"}}, parallel_tool_calls=True,
+    )  # fmt: skip
+    calls = answer.choices[0].message.tool_calls or []
+    assert calls, "no call"
+    if len(calls) == 1:
+        raise Skipped("the model made one call only")
+    same(len({call.id for call in calls}), len(calls), "ids")
 
 
 @check("tools: two calls and their results sent back")
