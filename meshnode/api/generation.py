@@ -10,6 +10,7 @@ import trio
 from quart import Response, request
 
 from meshnode.api import sse
+from meshnode.api.answer_headers import settled
 from meshnode.api.asgi import body_of, current
 from meshnode.api.context import ApiContext
 from meshnode.api.dialect import Dialect as Dialect
@@ -132,6 +133,7 @@ async def _whole(giving: _Giving, source: Source, clocks: _Clocks) -> Response:
     response = Response(sse.encode(renderer.whole()), content_type="application/json")
     times = event.timings
     response.headers.update(_headers(source.route, times.queue_ms, overhead_ms(times, clocks.total_ms())))
+    response.headers.update(settled(event))
     if isinstance(source, KeepingFeed) and source.warning:
         response.headers["x-mesh-warning"] = source.warning
     return response

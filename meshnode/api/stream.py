@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 import trio
 from quart.wrappers.response import ResponseBody
 
+from meshnode.api.answer_headers import trailer
 from meshnode.api.context import ApiContext
 from meshnode.api.errors import as_error
 from meshnode.api.render import Renderer, coalesce, waiting
@@ -109,7 +110,7 @@ class EventStream(ResponseBody):
         self._answering = self._answering or bool(piece)
         if isinstance(events[-1], Finished):
             self._over = True
-            return piece + self._voice.done
+            return piece + trailer(events[-1]) + self._voice.done
         if not piece and isinstance(self._waits_for, Loading) and trio.current_time() >= self._spoke + PROGRESS_EVERY_S:
             return self._idle()
         return piece
