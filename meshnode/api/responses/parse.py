@@ -26,6 +26,7 @@ from meshnode.api.responses.tooling import Offer, choice, offer
 from meshnode.api.schema import Ask, Asker, Keep, StreamOptions, TemplateUse, ask, common, stopping
 from meshnode.api.strictjson import parse_object
 from meshnode.api.template_schema import template_use
+from meshnode.api.transforms import MIDDLE_OUT, transforms
 from meshnode.domain import Constraint, GenerationRequest, Kind, Message, Role, TextPart, ToolMode
 from meshnode.errors import InvalidField, UnknownField
 
@@ -78,6 +79,7 @@ def _request(fields: ResponseFields, asker: Asker, offered: Offer, asked: Form) 
         constraint=held,
         top_logprobs=_top_logprobs(fields),
         messages=_messages(fields),
+        transforms=_transforms(fields),
         reasoning_effort=_effort(fields),
         template_kwargs=json.dumps(fields.chat_template_kwargs or {}, ensure_ascii=False),
     )
@@ -126,6 +128,12 @@ def _top_logprobs(fields: ResponseFields) -> int | None:
     if "message.output_text.logprobs" in (fields.include or ()) or fields.top_logprobs:
         return fields.top_logprobs or 0
     return None
+
+
+def _transforms(fields: ResponseFields) -> tuple[str, ...]:
+    """OpenAI's ``truncation`` drops from the front; here the middle goes first, as what an agent began with matters."""
+    named = transforms(fields.transforms, fields.plugins)
+    return (*named, MIDDLE_OUT) if fields.truncation == "auto" and MIDDLE_OUT not in named else named
 
 
 def _effort(fields: ResponseFields) -> str | None:

@@ -15,6 +15,7 @@ from meshnode.api.fields import Refusal, integer, never, only, text, without_eff
 from meshnode.api.schema import COMMON_REFUSALS, CommonFields
 from meshnode.api.schema import NO_EFFECT as COMMON_NO_EFFECT
 from meshnode.api.template_schema import Variables
+from meshnode.api.transforms import Plugins, Transforms
 
 MOST_TOP_LOGPROBS: Final = 20
 MOST_ITEMS: Final = 65536
@@ -84,6 +85,9 @@ class ResponseFields(CommonFields, kw_only=True):
     background: bool | None = None
     template: Annotated[str, text(128)] | None = None
     variables: Variables | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    transforms: Transforms | None = None
+    plugins: Plugins | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     metadata: Metadata | None = None
 
@@ -99,7 +103,6 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
     "conversation": never(),
     "context_management": only([]),
     "moderation": never(),
-    "truncation": only("disabled"),
     "access_programs": without_effect(),
     "image": without_effect(),
 }

@@ -91,6 +91,14 @@ def test_a_stored_prompt() -> None:
     assert ours.keep.template == TemplateUse("p1", 3, {"name": "Ann"})
 
 
+def test_what_is_too_long_is_left_out_only_where_that_is_asked_for() -> None:
+    assert parsed().request.transforms == parsed(truncation="disabled").request.transforms == ()
+    for fields in ({"truncation": "auto"}, {"transforms": ["middle-out"]}, {"truncation": "auto", "plugins": []}):
+        asked = parsed(**fields)
+        assert asked.request.transforms == ("middle-out",)
+        assert asked.echo["response"]["truncation"] == "auto"
+
+
 def test_async_mode_is_our_name_for_the_background() -> None:
     asked = parsed(async_mode=True)
     assert asked.keep == Keep(store=True, background=True)
