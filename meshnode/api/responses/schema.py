@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from meshnode.api.fields import Refusal, integer, never, only, text, without_effect
+from meshnode.api.responses.tooling import Tools
 from meshnode.api.schema import COMMON_REFUSALS, CommonFields
 from meshnode.api.schema import NO_EFFECT as COMMON_NO_EFFECT
 from meshnode.api.template_schema import Variables
@@ -45,6 +46,10 @@ Metadata = Annotated[
         description="an object of at most 16 strings of at most 512 characters, under names of at most 64",
     ),
 ]
+Include = Annotated[
+    list[Literal[INCLUDABLE]],  # type: ignore[valid-type]  # a literal of a tuple
+    msgspec.Meta(max_length=64, description=f"an array of {', '.join(INCLUDABLE)}"),
+]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
@@ -76,11 +81,11 @@ class ResponseFields(CommonFields, kw_only=True):
     prompt: dict[str, Any] | None = None
     reasoning: dict[str, Any] | None = None
     text: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: Tools | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
     top_logprobs: Annotated[int, integer(0, MOST_TOP_LOGPROBS)] | None = None
-    include: list[Literal[INCLUDABLE]] | None = None  # type: ignore[valid-type]  # a literal of a tuple
+    include: Include | None = None
     store: bool | None = None
     background: bool | None = None
     template: Annotated[str, text(128)] | None = None
