@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 from openai import OpenAI
-from openai.types.responses import CustomToolParam, FunctionToolParam, NamespaceToolParam
+from openai.types.responses import CustomToolParam, FunctionToolParam, Response
 
 from tests.kit.node import Node, running_node
 from tests.kit.response_events import checked
@@ -77,17 +77,17 @@ def test_a_conversation_goes_on(sdk: OpenAI) -> None:
 
 
 def test_a_call_of_a_namespace_and_its_result(sdk: OpenAI) -> None:
-    group = NamespaceToolParam(type="namespace", name="sky", description="About the sky.", tools=[WEATHER])
-    fields = asked(tools=[group, {"type": "web_search"}], max_output_tokens=60)
-    asking = "What is the weather in Paris?"
-    answer = sdk.responses.create(**fields, input=asking, tool_choice={"type": "function", "name": "get_weather"})
+    group = {"type": "namespace", "name": "sky", "description": "About the sky.", "tools": [WEATHER]}
+    fields = asked(tools=[group, {"type": "web_search"}], max_output_tokens=60, stream=False)
+    chosen: dict[str, Any] = {"tool_choice": {"type": "function", "name": "get_weather"}}
+    answer: Response = sdk.responses.create(**fields, **chosen, input="What is the weather in Paris?")
     (call,) = answer.output
     assert call.type == "function_call"
     assert (call.name, call.namespace) == ("get_weather", "sky")
     assert json.loads(call.arguments).keys() == {"city"}
-    result = {"type": "function_call_output", "call_id": call.call_id, "output": "snow, -3 degrees"}
-    said = sdk.responses.create(**fields, input=[result], previous_response_id=answer.id, tool_choice="none")
-    assert said.output_text
+    result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "snow, -3 degrees"}
+    said: Response = sdk.responses.create(**fields, input=[result], previous_response_id=answer.id)
+    assert said.output
 
 
 def test_a_custom_tool_gets_plain_text(sdk: OpenAI) -> None:
