@@ -21,7 +21,7 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
-from meshnode.client_records import Credits, Model, Outlook, Peer, PullProgress, Served, Status
+from meshnode.client_records import Credits, History, Model, Outlook, Peer, PullProgress, Served, Status
 from meshnode.domain import Message, ModelId, PeerId, Record, TextPart
 from meshnode.errors import (
     DeadlineExceeded,
@@ -174,6 +174,14 @@ class Client:
                 for choice in self._decode(data, _Chunk).choices:
                     if choice.delta.content:
                         yield choice.delta.content
+
+    def history(self) -> History:
+        """How much the node keeps of what was asked and answered."""
+        return self._decode(self._ask("GET", "/api/history"), History)
+
+    def clear_history(self) -> History:
+        """Forget all of it, everybody's; gives what there was."""
+        return self._decode(self._ask("DELETE", "/api/history"), History)
 
     # --- the mesh ---------------------------------------------------------------------------------
 

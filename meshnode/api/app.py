@@ -22,6 +22,7 @@ from meshnode.api.embeddings import EmbeddingRenderer
 from meshnode.api.embeddings_schema import parse_embedding
 from meshnode.api.generation import Dialect, answer
 from meshnode.api.guard import Knock, Policy, answer_headers, judge
+from meshnode.api.history import history
 from meshnode.api.jobs import jobs
 from meshnode.api.mesh import mesh
 from meshnode.api.messages.count import CountRenderer
@@ -83,7 +84,7 @@ def create_app(context: ApiContext) -> QuartTrio:
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     _guard(app, context)
     _errors(app, context)
-    for room in (models, status, admin, mesh, templates):
+    for room in (models, status, admin, mesh, templates, history):
         app.register_blueprint(room(context))
     app.register_blueprint(jobs(context, {dialect.name: dialect for dialect in DIALECTS.values()}))
     app.register_blueprint(pages(load_pages()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from meshnode.gateway.feed import Desk
 from meshnode.gateway.history import History, KeptHistory, NoHistory
 from meshnode.gateway.job import Jobs, NoJobs
 from meshnode.gateway.jobs import open_jobs
-from meshnode.identity import vault_key
+from meshnode.identity import drop_vault_key, new_vault_key, vault_key
 from meshnode.storage.database import Database
 from meshnode.storage.vault import DAY_S, Shelf, Vault
 
@@ -43,10 +44,17 @@ async def open_keeping(
     Switched off, the key is not made and nothing is written; what was kept before can be forgotten, and expires.
     """
     if not settings.enabled:
-        shelf = Shelf(database, now)
+        shelf = Shelf(database, now, partial(drop_vault_key, home))
         await shelf.expire()
         yield Keeping(history=KeptHistory(shelf))
         return
-    vault = Vault(database, vault_key(home, entropy), entropy=entropy, now=now, keep_s=settings.days * DAY_S)
+    vault = Vault(
+        database,
+        vault_key(home, entropy),
+        entropy=entropy,
+        now=now,
+        new_key=partial(new_vault_key, home, entropy),
+        keep_s=settings.days * DAY_S,
+    )
     async with open_jobs(vault, desk, now=now) as jobs:
         yield Keeping(jobs, KeptHistory(vault, jobs.forget), vault)
