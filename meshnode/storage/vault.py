@@ -135,14 +135,17 @@ class Vault(Shelf):
 
         await self._database.write(insert)
 
-    async def replace(self, item: Item) -> bool:
-        """Keep this in the place of the one that is there; false, and nothing done, where none is (any more)."""
+    async def replace(self, item: Item, *beside: Item) -> bool:
+        """Keep this in the place of the one that is there, and others with it, all or none.
+
+        False, and nothing done, where none is there (any more).
+        """
 
         def update(connection: Connection) -> bool:
             query = "SELECT 1 FROM sealed WHERE principal = ? AND kind = ? AND id = ?"
             there = connection.execute(query, (item.principal, item.kind, item.id)).fetchone() is not None
-            if there:
-                self._insert(connection, item)
+            for one in (item, *beside) if there else ():
+                self._insert(connection, one)
             return there
 
         return await self._database.write(update)

@@ -88,6 +88,15 @@ async def test_only_one_that_is_there_is_replaced(vault: Vault) -> None:
     assert await vault.counts() == {"job": 1}
 
 
+async def test_what_goes_with_one_is_kept_where_that_one_is_there(vault: Vault) -> None:
+    assert not await vault.replace(an_item("a"), an_item("b"))
+    assert await vault.counts() == {}
+    await vault.put(an_item("a"))
+    assert await vault.replace(an_item("a", b"new"), an_item("b"), an_item("c", kind="file"))
+    assert (await vault.get(OWNER, "job", "a")).data == b"new"
+    assert await vault.counts() == {"file": 1, "job": 2}
+
+
 async def test_anothers_object_is_not_there(vault: Vault) -> None:
     await vault.put(an_item("a", b"the owner's"), an_item("a", b"the guest's", principal=GUEST))
     assert (await vault.get(GUEST, "job", "a")).data == b"the guest's"

@@ -8,13 +8,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trio
+import trio.lowlevel
 
 from meshnode.config import StoreSettings
 from meshnode.domain import OWNER
 from meshnode.errors import Forbidden, NotFound
+from meshnode.gateway.batches import Creation
 from meshnode.gateway.keeping import Keeping, open_keeping
 from meshnode.storage.database import open_threaded
 from tests.kit.api import Scripted, a_context
+from tests.kit.batches import ScriptedWork, handed
 from tests.kit.jobs import a_job
 
 
@@ -71,3 +75,26 @@ async def test_what_was_cleared_is_gone_and_the_key_changed(tmp_path: Path) -> N
         await keeping.jobs.keep(a_job("job_2"))
     async with kept(tmp_path, StoreSettings()) as keeping:
         assert (await keeping.jobs.job(OWNER, "job_2")).id == "job_2"
+
+
+async def test_files_and_batches_are_kept_with_the_rest_and_cleared_with_it(tmp_path: Path) -> None:
+    async with kept(tmp_path, StoreSettings()) as keeping:
+        assert keeping.files is not None
+        assert keeping.batches is not None
+        file = await handed(keeping.files, b"a")
+        await keeping.batches.create(OWNER, Creation(file.id, "/v1/chat/completions", 3600))
+    async with kept(tmp_path, StoreSettings()) as keeping:
+        assert keeping.files is not None
+        assert keeping.batches is not None
+        assert await keeping.files.file(OWNER, file.id) == file
+        assert keeping.batches.standing().batches == 1
+        await keeping.history.clear()
+        assert await keeping.history.counts() == {}
+        async with trio.open_nursery() as nursery:
+            draining = trio.Event()
+            nursery.start_soon(keeping.batches.run, ScriptedWork(), draining)
+            while keeping.batches.standing().batches:
+                await trio.lowlevel.checkpoint()
+            draining.set()
+    async with kept(tmp_path, StoreSettings(enabled=False)) as keeping:
+        assert (keeping.files, keeping.batches) == (None, None)
