@@ -152,11 +152,13 @@ class Keep(NamedTuple):
 
     ``store``: the request and its answer are kept, to be had by the answer's id. ``background``: the caller gets an id
     at once and fetches the answer later. ``template``: the prompt is a stored one.
+    ``in_session``: the request's messages are those of its session, which is to remember the answer.
     """
 
     store: bool = False
     background: bool = False
     template: TemplateUse | None = None
+    in_session: bool = False
 
 
 class Ask(NamedTuple):
