@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from meshnode.api.chat import ChatRenderer
-from meshnode.api.generation import EventStream
 from meshnode.api.render import Heading
+from meshnode.api.stream import EventStream
 from meshnode.domain import RequestId
 from meshnode.errors import ModelNotFound
 from meshnode.events import Event, Loading, Prefilling, Queued, Started, TextDelta
