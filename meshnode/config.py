@@ -98,6 +98,13 @@ class EngineSettings(Record, frozen=True):
     sandbox: bool = True
 
 
+class StoreSettings(Record, frozen=True):
+    """What is kept of what people asked and were answered, and for how many ``days``."""
+
+    enabled: bool = True
+    days: int = 30
+
+
 class LogSettings(Record, frozen=True):
     """What is logged, and in which form."""
 
@@ -106,16 +113,21 @@ class LogSettings(Record, frozen=True):
 
 
 class Settings(Record, frozen=True):
-    """Everything an owner can set. ``aliases`` maps names that clients use to model names."""
+    """Everything an owner can set. ``aliases`` maps names that clients use to model names.
+
+    ``default_model`` is a name too, or a router mode.
+    """
 
     home: Path
     api: ApiSettings = ApiSettings()
     net: NetSettings = NetSettings()
     serve: ServeSettings = ServeSettings()
     engine: EngineSettings = EngineSettings()
+    store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
     stop_deadline_s: float = 10.0
     hub: str = "https://huggingface.co"
+    default_model: str = "auto"
     aliases: Mapping[str, str] = {}
 
 
@@ -146,6 +158,7 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml: str | No
         net=NetSettings(**_section(values, "net")),
         serve=ServeSettings(**_section(values, "serve")),
         engine=EngineSettings(**_section(values, "engine")),
+        store=StoreSettings(**_section(values, "store")),
         log=LogSettings(**_section(values, "log")),
         aliases=aliases,
         **{key: value for key, value in values.items() if "." not in key and key != "home"},  # type: ignore[arg-type]

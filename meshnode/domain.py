@@ -250,6 +250,36 @@ class Continuation(Record, frozen=True, forbid_unknown_fields=True):
     position: int = 0
 
 
+class Sort(enum.StrEnum):
+    """By what those who could answer are put in order."""
+
+    PRICE = "price"
+    THROUGHPUT = "throughput"
+    LATENCY = "latency"
+    TIME = "time"
+    """The whole answer's; what a router mode asks for, no client."""
+
+
+class Preference(Record, frozen=True):
+    """Who of those who could answer may, and in which order, as the caller wishes; it never leaves this node.
+
+    ``order``, ``only`` and ``ignore`` hold peer ids, beginnings of them, or ``local``. Without ``fallbacks`` nobody is
+    asked beside ``order``, or beside the first. Prices in micro-credits: per prompt token, per output token, and what a
+    request costs at least. ``here_only``: nobody else may see the request.
+    """
+
+    order: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    quantisations: tuple[str, ...] = ()
+    sort: Sort | None = None
+    fallbacks: bool = True
+    most_prompt_uc: float | None = None
+    most_output_uc: float | None = None
+    most_request_uc: float | None = None
+    here_only: bool = False
+
+
 class GenerationRequest(Record, frozen=True):
     """One request in no dialect.
 
@@ -261,7 +291,8 @@ class GenerationRequest(Record, frozen=True):
 
     ``top_logprobs`` ``None`` means none are wanted. ``deadline_s`` bounds the whole answer, from when the record was
     made; without one only its first token is bounded (FIRST_TOKEN_S).
-    ``template_kwargs`` is JSON text handed to the chat template.
+    ``template_kwargs`` is JSON text handed to the chat template. ``fallbacks`` are models for when ``model`` cannot
+    answer, in their order; with no ``model``, the first of them takes its place.
     """
 
     id: RequestId
@@ -292,6 +323,8 @@ class GenerationRequest(Record, frozen=True):
     inputs: tuple[str | tuple[int, ...], ...] = ()
     dimensions: int | None = None
     add_special: bool = True
+    fallbacks: tuple[ModelId, ...] = ()
+    provider: Preference = Preference()
 
 
 # --- models -------------------------------------------------------------------------------------

@@ -153,11 +153,19 @@ class ChoiceFinished(Tagged, frozen=True):
     stop: str | None = None
 
 
+class Charge(Record, frozen=True):
+    """What an answer of a peer cost this node, in micro-credits; ``receipt`` is the id by which this node knows it."""
+
+    receipt: str
+    cost_uc: int
+
+
 class Finished(Tagged, frozen=True):
-    """Last event of a request that went well."""
+    """Last event of a request that went well. ``charge`` is this node's own account; none comes from a peer."""
 
     usage: Usage
     timings: Timings = Timings()
+    charge: Charge | None = None
 
 
 class Failed(Tagged, frozen=True):

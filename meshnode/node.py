@@ -31,6 +31,8 @@ from meshnode.engine.process import worker_spawner
 from meshnode.errors import MeshnodeError, ModelNotFound
 from meshnode.gateway.admission import Admission
 from meshnode.gateway.credentials import new_admin_token, read_key_file
+from meshnode.gateway.feed import OpenDesk
+from meshnode.gateway.keeping import Keeping, open_keeping
 from meshnode.gateway.turnstile import Turnstile
 from meshnode.identity import Identity, load_or_create
 from meshnode.memory import ModelMemory
@@ -214,6 +216,7 @@ class _Node:
         self._settings = world.settings
         self._templates = Templates(world.database, world.wall_clock)
         self._home = home
+        self._database = world.database
         self._stop = world.draining
         self._library = library
         self._pool = world.pool
@@ -227,15 +230,16 @@ class _Node:
     @asynccontextmanager
     async def answering(self) -> AsyncIterator[None]:
         """The HTTP servers are up; at the end, answers under way are closed before the connections are."""
-        serve_api = partial(
-            serve,
-            create_app(self._context()),
-            self._settings.api,
-            control_socket=self._home / CONTROL_SOCKET,
-            draining=self._stop,
-            timing=Timing(graceful_s=self._settings.stop_deadline_s),
-        )
-        async with trio.open_nursery() as nursery:
+        desk = self._desk()
+        async with self._open_keeping(desk) as kept, trio.open_nursery() as nursery:
+            serve_api = partial(
+                serve,
+                create_app(self._context(desk, kept)),
+                self._settings.api,
+                control_socket=self._home / CONTROL_SOCKET,
+                draining=self._stop,
+                timing=Timing(graceful_s=self._settings.stop_deadline_s),
+            )
             nursery.start_soon(canary, self._metrics)
             async with trio.open_nursery() as server:
                 bound = await server.start(serve_api)
@@ -246,17 +250,27 @@ class _Node:
                 await self._peering.drain()
             nursery.cancel_scope.cancel()
 
-    def _context(self) -> ApiContext:
+    def _desk(self) -> OpenDesk:
+        api = self._settings.api
+        turnstile = Turnstile(Admission(max_generating=api.max_generating, max_queued=api.max_queued))
+        return OpenDesk(turnstile, self._peering.dispatcher, self._library, self._stop)
+
+    def _open_keeping(self, desk: OpenDesk) -> AbstractAsyncContextManager[Keeping]:
+        return open_keeping(self._settings.store, self._home, self._database, desk, entropy=os.urandom, now=time.time)
+
+    def _context(self, desk: OpenDesk, kept: Keeping) -> ApiContext:
         api = self._settings.api
         return ApiContext(
             settings=api,
-            dispatcher=self._peering.dispatcher,
+            dispatcher=desk.dispatcher,
             library=self._library,
             pool=self._pool,
             mesh=self._peering,
             metrics=self._metrics,
             facts=self._facts(),
-            turnstile=Turnstile(Admission(max_generating=api.max_generating, max_queued=api.max_queued)),
+            turnstile=desk.turnstile,
+            jobs=kept.jobs,
+            history=kept.history,
             admin_token=new_admin_token(self._home, os.urandom),
             entropy=os.urandom,
             clock=trio.current_time,

@@ -38,6 +38,7 @@ def _setting(key: str, kind: kinds.Kind, default: Any, text: str, *, flag: str =
 
 
 _MODEL: Final = kinds.text(r"\*|[^\s,*]{1,200}", "the name of a model, or * for all", "NAME")
+_ONE_MODEL: Final = kinds.text(r"[^\s,*]{1,200}", "the name of a model, an alias, or a router mode", "NAME")
 _NETWORK: Final = kinds.text(r"[A-Za-z0-9_.-]{1,64}", "a name of 1 to 64 letters, digits, -, _ and .", "NAME")
 _ORIGIN: Final = kinds.text(r"https?://[^\s/]+", "an origin such as https://app.example", "ORIGIN")
 
@@ -48,6 +49,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
              "Seconds that answers under way may still take when the node stops."),
     _setting("hub", kinds.text(r"https?://[^\s/]+[^\s]*", "an http:// or https:// URL", "URL"), "https://huggingface.co",
              "Model hub that `hf:owner/repo:quant` refers to."),
+    _setting("default_model", _ONE_MODEL, "auto",
+             "What answers a request that names no model: a model, an alias, or `auto`, `fast`, `cheapest`, `best`."),
     _setting("api.address", kinds.address(), "127.0.0.1:9337",
              "HOST:PORT of the API; port 0 takes a free one. Off loopback it needs a key file and TLS.", flag="--api"),
     _setting("api.key_file", kinds.path(), None, "File with the API keys, one a line."),
@@ -110,6 +113,10 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _setting("engine.sandbox", kinds.switch(), True,
              "Keep each model's process from files, network and programs; `--no-sandbox` does not, for a GPU's driver "
              "that needs them.", flag="--no-sandbox", negated=True),
+    _setting("store.enabled", kinds.switch(), True,
+             "Keep answers that clients ask to be kept, and background jobs, encrypted in the home; `--no-store` keeps "
+             "nothing and refuses such requests.", flag="--no-store", negated=True),
+    _setting("store.days", kinds.integer(1, 3650), 30, "Days after which what was kept is deleted."),
     _setting("log.level", kinds.choice("debug", "info", "warning", "error"), "info", "Least severe messages to log."),
     _setting("log.format", kinds.choice("auto", "console", "json"), "auto",
              "Log for people or for machines; auto: for people where it is a terminal."),

@@ -24,15 +24,20 @@ from meshnode.api.embeddings_schema import parse_embedding
 from meshnode.api.generation import Dialect, answer
 from meshnode.api.guard import Knock, Policy, answer_headers, judge
 from meshnode.api.mesh import mesh
+from meshnode.api.messages.count import CountRenderer
+from meshnode.api.messages.render import MessagesRenderer
+from meshnode.api.messages.schema import parse_count, parse_messages
 from meshnode.api.models import models
 from meshnode.api.pages import load_pages, pages
+from meshnode.api.responses.parse import parse_response
+from meshnode.api.responses.render import ResponseRenderer
 from meshnode.api.sse import encode
 from meshnode.api.status import status
 from meshnode.api.templates import templates
 from meshnode.api.tls import certificate_names
 from meshnode.api.tokens import TokensRenderer
 from meshnode.api.tokens_schema import parse_apply_template, parse_detokenize, parse_tokenize
-from meshnode.api.voice import voice_of
+from meshnode.api.voice import ANTHROPIC, RESPONSES, Voice, voice_of
 from meshnode.errors import BodyTooLarge, InternalFault, MalformedBody, MeshnodeError, MethodNotAllowed, NotFound
 
 BODY_TIMEOUT_S: Final = 60
@@ -43,7 +48,17 @@ _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 CHAT: Final = Dialect("chat", "chatcmpl-", parse_chat, ChatRenderer)
 COMPLETION: Final = Dialect("completion", "cmpl-", parse_completion, CompletionRenderer)
 EMBEDDING: Final = Dialect("embedding", "embd-", parse_embedding, EmbeddingRenderer)
-DIALECTS: Final = {"chat/completions": CHAT, "completions": COMPLETION, "embeddings": EMBEDDING}
+RESPONSE: Final = Dialect("response", "resp_", parse_response, ResponseRenderer, RESPONSES)
+MESSAGES: Final = Dialect("messages", "msg_", parse_messages, MessagesRenderer, ANTHROPIC)
+COUNT: Final = Dialect("messages count", "count_", parse_count, CountRenderer, ANTHROPIC)
+DIALECTS: Final = {
+    "chat/completions": CHAT,
+    "completions": COMPLETION,
+    "embeddings": EMBEDDING,
+    "responses": RESPONSE,
+    "messages": MESSAGES,
+    "messages/count_tokens": COUNT,
+}
 """Those that generate, by their path below ``/v1``."""
 PROMPTS: Final = {
     "tokenize": Dialect("tokenize", "tok-", parse_tokenize, TokensRenderer),
@@ -117,6 +132,8 @@ def _guard(app: QuartTrio, context: ApiContext) -> None:
     async def finish(response: Response) -> Response:
         handling = current()
         response.headers["x-request-id"] = handling.request_id
+        if _voice() is ANTHROPIC:
+            response.headers["request-id"] = handling.request_id  # where its SDKs look for it
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "no-referrer"
         response.headers["Vary"] = "Origin"
@@ -157,11 +174,15 @@ def _errors(app: QuartTrio, context: ApiContext) -> None:
 
 
 def _response(error: MeshnodeError) -> Response:
-    voice = voice_of(request.path, {name.lower(): value for name, value in request.headers.items()})
-    body = encode(voice.envelope(error, current().request_id))
+    body = encode(_voice().envelope(error, current().request_id))
     response = Response(body, status=error.status, content_type="application/json")
     response.headers.update(errors.headers(error))
     return response
+
+
+def _voice() -> Voice:
+    """That of the request at hand."""
+    return voice_of(request.path, {name.lower(): value for name, value in request.headers.items()})
 
 
 def _nothing_there() -> NotFound:

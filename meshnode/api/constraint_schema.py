@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from meshnode.api.fields import check_names, convert, invalid, text
+from meshnode.api.routing_schema import RoutingFields
 from meshnode.domain import Constraint, ConstraintKind
 from meshnode.errors import InvalidField
 
@@ -54,8 +55,11 @@ class StructuredOutputs(msgspec.Struct, kw_only=True):
     json_object: bool | None = None
 
 
-class ConstraintFields(msgspec.Struct, kw_only=True):
-    """The fields of a request that constrain its answer, but for ``response_format``, which chat alone has."""
+class ConstraintFields(RoutingFields, kw_only=True):
+    """The fields of a request that constrain its answer, but for ``response_format``, which chat alone has.
+
+    A struct has one line of ancestors; those of routing, which every dialect has, come first.
+    """
 
     grammar: Grammar | None = None
     json_schema: Schema | None = None

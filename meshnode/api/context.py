@@ -13,6 +13,10 @@ import trio
 from meshnode.config import ApiSettings
 from meshnode.domain import ModelCard, ModelId, Record
 from meshnode.engine.pipe import Device, EngineInfo, Gauge
+from meshnode.gateway.feed import ArrivalView as ArrivalView
+from meshnode.gateway.history import History
+from meshnode.gateway.job import Jobs
+from meshnode.gateway.keeping import NOTHING_KEPT
 from meshnode.gateway.keys import KeyRing
 from meshnode.gateway.turnstile import Turnstile
 from meshnode.mesh.answer import Dispatcher
@@ -53,24 +57,6 @@ class PullProgressView(Protocol):
     def total(self) -> int | None: ...
     @property
     def model(self) -> ModelId | None: ...
-
-
-class ArrivalView(Protocol):
-    """A model on its way to the disk: ``phase`` as of a pull, ``fraction`` in 0..1, ``over`` once it has ended.
-
-    ``changed`` is set, and replaced, whenever any of them changes.
-    """
-
-    @property
-    def source(self) -> str: ...
-    @property
-    def phase(self) -> str: ...
-    @property
-    def fraction(self) -> float: ...
-    @property
-    def over(self) -> bool: ...
-    @property
-    def changed(self) -> trio.Event: ...
 
 
 class Library(Protocol):
@@ -159,6 +145,8 @@ class ApiContext:
     templates: Templates
     """The prompts that the owner stored."""
     keys: KeyRing = field(default_factory=KeyRing)
+    jobs: Jobs = NOTHING_KEPT.jobs
+    history: History = NOTHING_KEPT.history
     hosts: frozenset[str] = frozenset()
     """Further Host names to answer to: those of the TLS certificate, for a bind off loopback."""
     aliases: Mapping[str, str] = field(default_factory=dict)

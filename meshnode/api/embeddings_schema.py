@@ -5,15 +5,13 @@ Source: OpenAI's API reference for embeddings. Beyond it, texts and token ids ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-import msgspec
-
-from meshnode.api.fields import Refusal, check_names, convert, integer, invalid, text
-from meshnode.api.schema import COMMON_REFUSALS, Ask, Asker
+from meshnode.api.fields import check_names, convert, integer, invalid, text
+from meshnode.api.routing_schema import RoutingFields, routing
+from meshnode.api.schema import Ask, Asker
 from meshnode.api.strictjson import parse_object
-from meshnode.domain import GenerationRequest, Kind, ModelId
+from meshnode.domain import GenerationRequest, Kind
 from meshnode.errors import InvalidField
 
 MOST_INPUTS: Final = 2048
@@ -23,10 +21,9 @@ MOST_DIMENSIONS: Final = 65_536
 INPUTS: Final = f"a string, an array of token ids, or an array of 1 to {MOST_INPUTS} of these, none of them empty"
 
 
-class EmbeddingFields(msgspec.Struct, kw_only=True):
+class EmbeddingFields(RoutingFields, kw_only=True):
     """The fields of an embedding request that are honoured; ``input`` is checked by hand. ``user`` changes nothing."""
 
-    model: Annotated[str, text(256)] | None = None
     input: Any = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, integer(1, MOST_DIMENSIONS)] | None = None
@@ -35,25 +32,20 @@ class EmbeddingFields(msgspec.Struct, kw_only=True):
     user: Annotated[str, text(256)] | None = None
 
 
-REFUSALS: Final[Mapping[str, Refusal]] = {
-    name: COMMON_REFUSALS[name] for name in ("models", "fallback_models", "provider", "privacy", "max_cost")
-}
-
-
 def parse_embedding(body: bytes, asker: Asker) -> Ask:
     """An embedding request. Raises MalformedBody, InvalidField, UnknownField or UnsupportedParameter."""
     raw = parse_object(body)
-    check_names(raw, EmbeddingFields, REFUSALS)
+    check_names(raw, EmbeddingFields, {})
     fields = convert(raw, EmbeddingFields)
     request = GenerationRequest(
         id=asker.id,
         caller=asker.caller,
-        model=ModelId(fields.model or ""),
         kind=Kind.EMBED,
         inputs=_inputs(fields.input),
         dimensions=fields.dimensions,
         deadline_s=None if fields.deadline_ms is None else fields.deadline_ms / 1000,
         session=fields.session_id,
+        **routing(fields),
     )
     echo = {"compact": fields.encoding_format == "base64"}
     return Ask(request, stream=False, include_usage=True, model=fields.model, echo=echo)

@@ -1,23 +1,14 @@
-"""The error tree as clients read it: envelope, status, and the headers that say whether to try again.
-
-Pure but for :func:`as_error`, which logs what nobody expected by type and place, never by its text: an exception's text
-may quote a prompt.
-"""
+"""The error tree as clients read it: envelope, status, and the headers that say whether to try again. Pure."""
 
 from __future__ import annotations
 
-import traceback
+import re
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Any, Final
 
-import structlog
-
-from meshnode.causes import leaves, ours
 from meshnode.errors import (
-    DeadlineExceeded,
+    ContextLengthExceeded,
     Draining,
-    InternalFault,
     MeshnodeError,
     ModelLoading,
     Overloaded,
@@ -26,11 +17,11 @@ from meshnode.errors import (
     Unreachable,
     WorkerDied,
 )
+from meshnode.gateway.faults import as_error as as_error
 
 MAX_RETRY_AFTER_S: Final = 120.0
 """OpenAI's clients ignore a longer wait and guess their own."""
 
-_log = structlog.get_logger()
 _RETRY_AFTER_S: Final[Mapping[type[MeshnodeError], float]] = {
     Overloaded: 1.0,
     ModelLoading: 2.0,
@@ -51,6 +42,7 @@ _ANTHROPIC: Final[Mapping[int, str]] = {
     504: "timeout_error",
 }
 """Anthropic's error types by status (its API reference, "Errors")."""
+_PROMPT: Final = re.compile(r"(\d+) tokens.*?context here is (\d+)|context of (\d+) tokens.*?about (\d+)", re.DOTALL)
 
 
 def envelope(error: MeshnodeError) -> dict[str, Any]:
@@ -58,12 +50,26 @@ def envelope(error: MeshnodeError) -> dict[str, Any]:
     return {"error": {"message": str(error), "type": _type(error), "param": error.param, "code": error.code}}
 
 
-def anthropic(error: MeshnodeError, request_id: str) -> dict[str, Any]:
-    """Anthropic's ``{"type": "error", "error": {type, message}, request_id}``."""
-    kind = next((kind for status, kind in _ANTHROPIC.items() if error.status == status), None)
+def anthropic(error: MeshnodeError, request_id: str | None = None) -> dict[str, Any]:
+    """Anthropic's ``{"type": "error", "error": {type, message}, request_id}``.
+
+    A prompt that does not fit is told in that API's own words, by which coding agents know to shorten a conversation.
+    """
+    kind = _ANTHROPIC.get(error.status)
     if kind is None:
         kind = "invalid_request_error" if error.status < 500 else "api_error"
-    return {"type": "error", "error": {"type": kind, "message": str(error)}, "request_id": request_id}
+    message = _too_long(error) if isinstance(error, ContextLengthExceeded) else str(error)
+    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id or None}
+
+
+def _too_long(error: ContextLengthExceeded) -> str:
+    """``prompt is too long: N tokens > M maximum``, where the error has both numbers."""
+    found = _PROMPT.search(error.message)
+    if found is None:
+        return f"prompt is too long: {error}"
+    length, most = int(found[1] or found[4]), int(found[2] or found[3])
+    # The context holds the answer too, so a prompt of its very length is too long by the answer's first token.
+    return f"prompt is too long: {length} tokens > {min(most, length - 1)} maximum. {error}"
 
 
 def headers(error: MeshnodeError) -> dict[str, str]:
@@ -85,18 +91,6 @@ def retry_after(code: str) -> float | None:
     return next((wait for kind, wait in _RETRY_AFTER_S.items() if kind.code == code), None)
 
 
-def as_error(error: BaseException, request_id: str) -> MeshnodeError:
-    """An error of the tree as it is, or the first inside a group; else an InternalFault, the cause in the log."""
-    if (known := ours(error)) is not None:
-        return known
-    if isinstance(error, TimeoutError):
-        return DeadlineExceeded("the request's deadline passed.")
-    _log.error("request_crashed", request_id=request_id, crashes=[_place(leaf) for leaf in leaves(error)])
-    return InternalFault(
-        "meshnode failed inside; this is a defect of it.", hint=f"Its log names the place; request id {request_id}."
-    )
-
-
 def _type(error: MeshnodeError) -> str:
     if error.status == 401:
         return "authentication_error"
@@ -105,9 +99,3 @@ def _type(error: MeshnodeError) -> str:
     if error.status == 429:
         return "rate_limit_error"
     return "invalid_request_error" if error.status < 500 else "server_error"
-
-
-def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [f"{PurePath(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[-4:]]
-    return " < ".join([type(error).__name__, *reversed(places)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -20,7 +20,8 @@ T = TypeVar("T")
 
 CONTENT_FIELDS: Final = frozenset({
     "messages", "prompt", "input", "suffix", "stop", "prediction", "chat_template_kwargs", "metadata", "user",
-    "variables",
+    "variables", "instructions", "client_metadata",
+    "system", "stop_sequences",
 })  # fmt: skip
 """Top-level fields whose values may be what somebody wrote: an error names their kind, never their value."""
 
@@ -143,6 +144,8 @@ def _describe(hint: object) -> str:
     if get_origin(hint) is Annotated:
         metas = [meta for meta in get_args(hint)[1:] if isinstance(meta, msgspec.Meta)]
         return (metas[0].description or "") if metas else ""
+    if get_origin(hint) is Literal:
+        return " or ".join(map(str, get_args(hint)))
     words: dict[object, str] = {bool: "true or false", str: "a string", dict: "an object", list: "an array"}
     if hint in words:
         return words[hint]

@@ -15,9 +15,7 @@ from meshnode.api import sse
 from meshnode.api.asgi import body_of, current
 from meshnode.api.context import ApiContext
 from meshnode.api.errors import as_error
-from meshnode.api.feed import Feed, start_feed
 from meshnode.api.fields import invalid
-from meshnode.api.loading import LoadWatch
 from meshnode.api.render import Heading, Renderer, coalesce, fingerprint, overhead_ms, waiting
 from meshnode.api.schema import Ask, Asker
 from meshnode.api.templates import expanded
@@ -25,6 +23,8 @@ from meshnode.api.voice import OPENAI, Voice
 from meshnode.domain import ModelId, RequestId
 from meshnode.errors import InternalFault, MeshnodeError, Unauthorized
 from meshnode.events import Event, Finished, Heartbeat, Loading, Prefilling, Queued
+from meshnode.gateway.feed import Feed, start_feed
+from meshnode.gateway.loading import LoadWatch
 from meshnode.gateway.principal import Principal
 from meshnode.mesh.answer import Route
 
@@ -182,6 +182,7 @@ class EventStream(ResponseBody):
         self._waits_for = begun
         self._request_id = request_id
         self._over = False
+        self._answering = False
         self._spoke = trio.current_time()
 
     async def __aenter__(self) -> EventStream:
@@ -210,20 +211,27 @@ class EventStream(ResponseBody):
     async def _next(self) -> bytes:
         if self._silent:
             self._silent = False
-            return self._voice.idle(waiting(self._waits_for))
+            return self._idle()
         events = self._begun or await self._more()
         self._begun = []
         if not events:
-            return self._voice.idle(waiting(self._waits_for))
+            return self._idle()
         waits = [event for event in events if isinstance(event, (*_WAITS, Prefilling))]
         self._waits_for = waits[-1] if waits else None
         piece = self._framed(self._renderer.chunks(coalesce(events)))
+        self._answering = self._answering or bool(piece)
         if isinstance(events[-1], Finished):
             self._over = True
             return piece + self._voice.done
         if not piece and isinstance(self._waits_for, Loading) and trio.current_time() >= self._spoke + PROGRESS_EVERY_S:
-            return self._voice.idle(waiting(self._waits_for))
+            return self._idle()
         return piece
+
+    def _idle(self) -> bytes:
+        """What keeps a stream alive that has nothing to say."""
+        if self._answering and self._voice.ping:
+            return self._voice.ping
+        return self._voice.idle(waiting(self._waits_for))
 
     async def _more(self) -> list[Event]:
         """At least one event and all that are ready with it; none when it is time for a comment.

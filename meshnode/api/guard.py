@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from meshnode.errors import Forbidden, MalformedBody, UnsupportedMediaType
 from meshnode.gateway.keys import KeyRing
-from meshnode.gateway.principal import Door, Principal, administrator, bearer, user
+from meshnode.gateway.principal import Door, Principal, administrator, bearer, key_of, user
 
 LOOPBACK_HOSTS: Final = ("127.0.0.1", "[::1]", "localhost")
 OPEN_PATHS: Final = frozenset({"/health", "/metrics", "/api/status"})
@@ -25,11 +25,21 @@ OPEN_PATHS: Final = frozenset({"/health", "/metrics", "/api/status"})
 KEYED_PATHS: Final = frozenset({"/tokenize", "/detokenize", "/apply-template", "/rerank", "/reranking"})
 """Where llama.cpp's clients look for what others have below ``/v1``: the same keys open them."""
 METHODS: Final = "GET, POST, DELETE"
-HEADERS: Final = "authorization, content-type, x-request-id"
+HEADERS: Final = (
+    "authorization", "content-type", "x-request-id", "x-session-id", "x-api-key", "api-key", "idempotency-key",
+    "anthropic-version", "anthropic-beta", "anthropic-dangerous-direct-browser-access", "x-claude-code-session-id",
+    "openai-organization", "openai-project", "openai-beta", "x-client-request-id", "user-agent",
+)  # fmt: skip
+"""What a listed page may send: the headers of this API and those that the SDKs put on by themselves."""
+_STAINLESS: Final = re.compile(r"x-stainless-[a-z-]{1,48}")
+"""The SDKs' own headers, of which each version has others."""
 EXPOSED: Final = (
-    "x-request-id, x-mesh-node, x-mesh-model, x-mesh-route, x-mesh-queue-ms, x-mesh-overhead-ms, "
-    "retry-after, retry-after-ms"
-)
+    "x-request-id", "request-id", "location", "allow", "retry-after", "retry-after-ms", "x-should-retry",
+    "x-mesh-node", "x-mesh-model", "x-mesh-route", "x-mesh-queue-ms", "x-mesh-overhead-ms", "x-mesh-transform",
+    "x-mesh-receipt", "x-mesh-cost", "x-mesh-cost-upstream", "x-mesh-margin",
+    *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
+)  # fmt: skip
+"""What a listed page may read of an answer's head."""
 
 
 class Knock(NamedTuple):
@@ -54,11 +64,13 @@ class Policy(NamedTuple):
 
 
 class Admitted(NamedTuple):
-    """May pass. ``origin`` is set when the page there may read the answer; ``preflight``: that was all it asked."""
+    """May pass. ``origin`` is set when the page there may read the answer; ``preflight``: that was all it asked, and
+    ``sends`` are the headers it may send."""
 
     principal: Principal | None
     origin: str | None
     preflight: bool = False
+    sends: tuple[str, ...] = ()
 
 
 def judge(knock: Knock, policy: Policy) -> Admitted:
@@ -70,20 +82,22 @@ def judge(knock: Knock, policy: Policy) -> Admitted:
         _check_host(headers.get("host"), knock, policy)
     origin = _checked_origin(headers, knock, policy)
     if knock.method == "OPTIONS" and origin is not None and "access-control-request-method" in headers:
-        return Admitted(None, origin, preflight=True)
+        asked = headers.get("access-control-request-headers", "").lower().replace(" ", "").split(",")
+        extra = dict.fromkeys(name for name in asked if _STAINLESS.fullmatch(name))
+        return Admitted(None, origin, preflight=True, sends=(*HEADERS, *extra))
     _check_content_type(headers, knock)
-    return Admitted(_principal(bearer(headers.get("authorization")), knock, policy), origin)
+    return Admitted(_principal(headers, knock, policy), origin)
 
 
 def answer_headers(admitted: Admitted) -> dict[str, str]:
     """CORS headers of the answer; none unless a page asked. Credentials are never allowed."""
     if admitted.origin is None:
         return {}
-    allowed = {"Access-Control-Allow-Origin": admitted.origin, "Access-Control-Expose-Headers": EXPOSED}
+    allowed = {"Access-Control-Allow-Origin": admitted.origin, "Access-Control-Expose-Headers": ", ".join(EXPOSED)}
     if admitted.preflight:
         allowed |= {
             "Access-Control-Allow-Methods": METHODS,
-            "Access-Control-Allow-Headers": HEADERS,
+            "Access-Control-Allow-Headers": ", ".join(admitted.sends),
             "Access-Control-Allow-Private-Network": "true",
             "Access-Control-Max-Age": "600",
         }
@@ -136,13 +150,15 @@ def _check_content_type(headers: Mapping[str, str], knock: Knock) -> None:
         raise UnsupportedMediaType("the body must be UTF-8.", hint="Send Content-Type: application/json.")
 
 
-def _principal(token: str | None, knock: Knock, policy: Policy) -> Principal | None:
+def _principal(headers: Mapping[str, str], knock: Knock, policy: Policy) -> Principal | None:
     path = knock.path
     if path in OPEN_PATHS:
         return None
     if path == "/api" or path.startswith("/api/"):
+        token = bearer(headers.get("authorization"))
         return administrator(knock.door, token, admin_token=policy.admin_token)
     if path in KEYED_PATHS or path == "/v1" or path.startswith(("/v1/", "/openai/")):
+        token = key_of(headers)
         return user(knock.door, token, keys=policy.keys, admin_token=policy.admin_token, local_key=policy.local_key)
     return None
 
@@ -166,4 +182,6 @@ def _bracketed(host: str) -> str:
     return f"[{address}]" if address.version == 6 else str(address)
 
 
-_DECIDING: Final = frozenset({"host", "origin", "content-type", "content-length", "authorization", "sec-fetch-site"})
+_DECIDING: Final = frozenset({
+    "host", "origin", "content-type", "content-length", "authorization", "x-api-key", "api-key", "sec-fetch-site",
+})  # fmt: skip

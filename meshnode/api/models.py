@@ -1,13 +1,17 @@
-"""``GET /v1/models`` and ``/v1/models/{id}``: OpenAI's shape, with what this node and its mesh know beside it."""
+"""``GET /v1/models`` and ``/v1/models/{id}``: OpenAI's shape, with what this node and its mesh know beside it.
+
+Who sends ``anthropic-version`` gets Anthropic's shape.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from quart import Blueprint
+from quart import Blueprint, request
 
 from meshnode.api.context import ApiContext, ModelStateView
+from meshnode.api.messages.models import info, page
 from meshnode.domain import ModelCard
 from meshnode.engine.slot import BEST_FIRST
 from meshnode.errors import ModelNotFound
@@ -25,7 +29,11 @@ def models(context: ApiContext) -> Blueprint:
         states = {state.id: state for state in context.pool.states()}
         cards, there = context.library.cards(), context.mesh.models()
         here = [entry(card, states.get(card.id), providers(card.id, there)) for card in cards]
-        return {"object": "list", "data": [*here, *(mesh_entry(model) for model in elsewhere(there, cards))]}
+        data = [*here, *(mesh_entry(model) for model in elsewhere(there, cards))]
+        if not _anthropic():
+            return {"object": "list", "data": data}
+        names = {card.id: card.name for card in cards}
+        return page([info(each, names.get(each["id"], "")) for each in data], request.args)
 
     @routes.get("/v1/models/<path:name>")
     async def one(name: str) -> dict[str, Any]:
@@ -37,11 +45,17 @@ def models(context: ApiContext) -> Blueprint:
             found = named(unaliased(name, context.aliases), there)
             if found is None:
                 raise _not_found(error, name, context.library.cards(), there) from None
-            return mesh_entry(found)
+            return info(mesh_entry(found)) if _anthropic() else mesh_entry(found)
         state = next((state for state in context.pool.states() if state.id == card.id), None)
-        return entry(card, state, providers(card.id, there))
+        shown = entry(card, state, providers(card.id, there))
+        return info(shown, card.name) if _anthropic() else shown
 
     return routes
+
+
+def _anthropic() -> bool:
+    """Whether the client is one of Anthropic's."""
+    return bool(request.headers.get("anthropic-version"))
 
 
 def entry(card: ModelCard, state: ModelStateView | None, providers: Sequence[ProviderView] = ()) -> dict[str, Any]:

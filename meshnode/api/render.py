@@ -1,10 +1,10 @@
-"""What the renderers of chat and completions share: coalescing, counting, words while waiting. Pure."""
+"""What the renderers of chat and completions share: collecting, counting, words while waiting. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -26,6 +26,7 @@ from meshnode.events import (
     ToolCallStarted,
     Usage,
 )
+from meshnode.gateway.coalesce import coalesce as coalesce
 
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 """The echo of a dialect whose answers repeat nothing of the request."""
@@ -101,29 +102,6 @@ class Collected:
     def choices(self) -> list[int]:
         """Indices of the choices, in order; at least one."""
         return sorted({0, *self.text, *self.reasons})
-
-
-def coalesce(events: Iterable[Event]) -> list[Event]:
-    """Neighbouring text of one choice, or arguments of one call, joined.
-
-    What one engine step or a slow client piled up is then one chunk.
-    """
-    joined: list[Event] = []
-    for event in events:
-        last = joined[-1] if joined else None
-        if isinstance(event, TextDelta) and isinstance(last, TextDelta) and last.choice == event.choice:
-            joined[-1] = TextDelta(last.text + event.text, event.choice, (), last.logprobs + event.logprobs)
-        elif isinstance(event, ReasoningDelta) and isinstance(last, ReasoningDelta) and last.choice == event.choice:
-            joined[-1] = ReasoningDelta(last.text + event.text, event.choice)
-        elif isinstance(event, ToolCallDelta) and isinstance(last, ToolCallDelta) and _same_call(event, last):
-            joined[-1] = ToolCallDelta(event.index, last.arguments + event.arguments, event.choice)
-        else:
-            joined.append(event)
-    return joined
-
-
-def _same_call(one: ToolCallDelta, other: ToolCallDelta) -> bool:
-    return (one.choice, one.index) == (other.choice, other.index)
 
 
 def usage(counts: Usage) -> dict[str, Any]:

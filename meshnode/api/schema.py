@@ -15,7 +15,8 @@ import msgspec
 from meshnode.api.constraint_schema import ConstraintFields
 from meshnode.api.fields import Refusal, integer, invalid, never, number, only, text
 from meshnode.api.render import NOTHING
-from meshnode.domain import CallerId, GenerationRequest, ModelId, RequestId, Sampling, Stopping
+from meshnode.api.routing_schema import routing
+from meshnode.domain import CallerId, GenerationRequest, RequestId, Sampling, Stopping
 from meshnode.errors import InvalidField
 
 MAX_STOPS: Final = 16
@@ -69,7 +70,6 @@ class StreamOptions(msgspec.Struct, kw_only=True):
 class CommonFields(ConstraintFields, kw_only=True):
     """Fields of both dialects that are honoured, then those that are accepted because they change no answer."""
 
-    model: Annotated[str, text(256)] | None = None
     max_tokens: Annotated[int, integer(1, _COUNT)] | None = None
     temperature: Annotated[float, number(0, 2)] | None = None
     top_p: Annotated[float, number(0, 1)] | None = None
@@ -115,17 +115,28 @@ class CommonFields(ConstraintFields, kw_only=True):
 COMMON_REFUSALS: Final[Mapping[str, Refusal]] = {
     "store": only(False),
     "lora": only([]),
-    "models": only([]),
-    "fallback_models": only([]),
-    "provider": only({}),
-    "privacy": only("standard"),
-    "max_cost": never(),
     "template": never(),
     "variables": never(),
     "transforms": only([]),
     "plugins": only([]),
     "async_mode": only(False),
 }
+
+
+NO_EFFECT: Final[Mapping[str, str]] = {
+    "user": "who your own user is: nothing here is told apart by it",
+    "metadata": "notes of your own: they are not stored with an answer that is not kept",
+    "service_tier": "there is one tier; the order of service is the node's",
+    "safety_identifier": "nobody here watches users",
+    "priority": "vLLM's: the order of service is the node's, first come, first served",
+    "prompt_cache_key": "prefixes are found by their tokens, without a key",
+    "prompt_cache_retention": "prefixes stay as long as there is memory for them",
+    "prompt_cache_options": "prefixes are found by their tokens, wherever they end",
+    "verbosity": "no local model has been taught it",
+    "stream_options.include_obfuscation": "padding is for networks that others listen to",
+    "provider.require_parameters": "always so: nobody is asked who does not take all parameters",
+}
+"""Fields that are accepted though they change no answer, and why they change none."""
 
 
 class TemplateUse(NamedTuple):
@@ -177,7 +188,7 @@ def common(fields: CommonFields, asker: Asker) -> dict[str, Any]:
     return {
         "id": asker.id,
         "caller": asker.caller,
-        "model": ModelId(fields.model or ""),
+        **routing(fields),
         "choices": fields.n or 1,
         "sampling": sampling(fields),
         "stopping": stopping(fields, fields.max_tokens),

@@ -9,10 +9,12 @@ from __future__ import annotations
 import enum
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 from meshnode.domain import CallerId, GenerationRequest, ModelId, Record
+from meshnode.errors import Forbidden
 from meshnode.events import Event
+from meshnode.storage.vault import absent
 
 
 class JobStatus(enum.StrEnum):
@@ -33,8 +35,9 @@ class JobStatus(enum.StrEnum):
 class Job(Record, frozen=True):
     """One kept request. ``created`` and ``ended`` in seconds since 1970; ``id`` is that of the answer.
 
-    ``events`` are those of the answer so far, neighbouring text joined, ``Failed`` included; ``model`` is what the
-    request's name came to, empty until somebody took it; ``echo`` is JSON text.
+    ``events`` are those of the answer so far, without waits, text that came at once joined, ``Failed`` included;
+    ``model`` is what the request's name came to, empty until somebody took it; ``echo`` is JSON text. ``background``:
+    nobody waited for the answer.
     """
 
     id: str
@@ -50,17 +53,33 @@ class Job(Record, frozen=True):
     background: bool = False
 
 
+class JobPage(NamedTuple):
+    """Some jobs, and whether there are more behind them."""
+
+    jobs: tuple[Job, ...]
+    more: bool
+
+
 class Jobs(Protocol):
     """The jobs of everybody, each seen only by its principal: to all others it is not there (NotFound)."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is kept here. Where not, ``keep`` and ``submit`` raise Forbidden and no job is found."""
 
     async def keep(self, job: Job) -> None:
         """Keep a job that is over. Raises Forbidden where keeping is off, DiskFull."""
 
     async def submit(self, job: Job) -> None:
-        """Keep a job and answer it as its turn comes, over restarts of the node too. Raises Overloaded, as keep."""
+        """Keep a job and answer it as its turn comes, over restarts of the node too. Raises RateLimited, as keep."""
 
     async def job(self, principal: CallerId, id_: str) -> Job:
         """The job as it is now, events of a running one included. Raises NotFound."""
+
+    async def jobs(
+        self, principal: CallerId, *, after: str | None = None, limit: int = 20, newest_first: bool = True
+    ) -> JobPage:
+        """Jobs in the order in which they came; ``after`` is the id of the last one seen. Raises NotFound for it."""
 
     async def cancel(self, principal: CallerId, id_: str) -> Job:
         """Stop it; one that is over stays as it is. Gives it as it then is. Raises NotFound."""
@@ -69,4 +88,48 @@ class Jobs(Protocol):
         """Stop and forget it. Raises NotFound."""
 
     def follow(self, principal: CallerId, id_: str) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        """All its events from the first on, those to come included; ends with the job. Raises NotFound."""
+        """All its events from the first on, those to come included; ends with the job. Raises NotFound.
+
+        They come as they are kept, however late one begins to follow: rendered one by one, they make the same chunks
+        each time. One that was cancelled, or that the node's end put back, ends without Finished or Failed.
+        """
+
+
+class NoJobs:
+    """:class:`Jobs` where keeping is off."""
+
+    keeps: Final = False
+
+    async def keep(self, job: Job) -> None:
+        """Raises Forbidden."""
+        raise _off()
+
+    async def submit(self, job: Job) -> None:
+        """Raises Forbidden."""
+        raise _off()
+
+    async def job(self, principal: CallerId, id_: str) -> Job:
+        """Raises NotFound."""
+        raise absent("job", id_)
+
+    async def jobs(
+        self, principal: CallerId, *, after: str | None = None, limit: int = 20, newest_first: bool = True
+    ) -> JobPage:
+        """None."""
+        return JobPage((), False)
+
+    async def cancel(self, principal: CallerId, id_: str) -> Job:
+        """Raises NotFound."""
+        raise absent("job", id_)
+
+    async def delete(self, principal: CallerId, id_: str) -> None:
+        """Raises NotFound."""
+        raise absent("job", id_)
+
+    def follow(self, principal: CallerId, id_: str) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """Raises NotFound."""
+        raise absent("job", id_)
+
+
+def _off() -> Forbidden:
+    return Forbidden("this node keeps no answers.", hint="Its owner can change that: store.enabled.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import hmac
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from meshnode.domain import OWNER, CallerId
@@ -35,6 +36,13 @@ def bearer(authorization: str | None) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
+def key_of(headers: Mapping[str, str]) -> str | None:
+    """The key a client of the API sends: ``x-api-key`` (Anthropic's) goes before ``api-key`` (Azure's), and both before
+    ``Authorization: Bearer``. Names in lower case."""
+    named = headers.get("x-api-key", "").strip() or headers.get("api-key", "").strip()
+    return named or bearer(headers.get("authorization"))
+
+
 def user(door: Door, token: str | None, *, keys: KeyRing, admin_token: str, local_key: bool) -> Principal:
     """Who may generate. Raises Unauthorized.
 
@@ -51,7 +59,7 @@ def user(door: Door, token: str | None, *, keys: KeyRing, admin_token: str, loca
     if holder is None:
         raise Unauthorized(
             "this API asks for a key." if token is None else "the key is not one of this node's.",
-            hint="Send it as Authorization: Bearer KEY.",
+            hint="Send it as Authorization: Bearer KEY, or as x-api-key: KEY.",
         )
     return Principal(holder, admin=False)
 

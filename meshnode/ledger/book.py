@@ -149,6 +149,12 @@ class Book:
         pair = self._pair(role, key)
         return await self._signer.database.read(lambda connection: rows.sums(connection, pair))
 
+    async def confirmed(self, provider: bytes, chan: int) -> int:
+        """The number of the newest receipt on a channel of ours that ``provider`` countersigned; 0 before the first."""
+        pair = self._pair("consumer", provider)
+        row = await self._signer.database.read(lambda connection: rows.find(connection, pair, chan))
+        return 0 if row is None else row.confirmed_seq
+
     async def accounts(self) -> CreditsView:
         """All channels and their sums."""
         return credits_of(await self._signer.database.read(rows.everything))

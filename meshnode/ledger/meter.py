@@ -71,6 +71,12 @@ class Meter:
             self.output = min(self.output + decoded_tokens(event), MOST)
         self._count_prompt()
 
+    def ahead(self) -> tuple[int, int, int]:
+        """``prompt``, ``cached`` and ``output`` as they will be when one more token of the answer has come."""
+        if self._whole is None:
+            return self.prompt, self.cached, self.output + 1
+        return max(self.prompt, self._whole - self._reused), self._reused, self.output + 1
+
     def _count_prompt(self) -> None:
         """``Started`` says how long the prompt is, and later events how far it was computed."""
         if self._whole is None or not (self._answering or self._reached):

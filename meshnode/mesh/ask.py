@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from meshnode.causes import ours
-from meshnode.domain import GenerationRequest, PeerId
+from meshnode.domain import GenerationRequest, ModelId, PeerId
 from meshnode.errors import (
     InternalFault,
     MeshnodeError,
@@ -30,6 +30,7 @@ from meshnode.errors import (
 from meshnode.events import Event
 from meshnode.ledger.book import Book, ConsumerChannel, Totals
 from meshnode.mesh.asker import PeerHung, PeerRefused
+from meshnode.mesh.charges import Charges
 from meshnode.mesh.greet import Self, greet
 from meshnode.mesh.outgoing import CREDIT, Draft, Outgoing, draft_of
 from meshnode.mesh.settle import TICK_S, Bill
@@ -37,7 +38,7 @@ from meshnode.mesh.talk import ACCEPT_S, Talk, Tasks
 from meshnode.net.transport import Stream, Transport
 from meshnode.wire import messages as m
 from meshnode.wire.offer import ModelOffer, Offer
-from meshnode.wire.receipt import decode_signed, encode_signed
+from meshnode.wire.receipt import content, decode_signed, encode_signed
 from meshnode.wire.session import Bounds, Role, Session
 
 _PACE_S: Final = 0.05
@@ -48,12 +49,13 @@ _AT_ONCE: Final = 64 << 10
 
 
 class Desk(NamedTuple):
-    """What asking needs of its node; ``violated`` hears who broke the protocol, and how."""
+    """What asking needs of its node; ``violated`` hears who broke the protocol, ``charges`` what each request cost."""
 
     us: Self
     transport: Transport
     book: Book
     violated: Callable[[PeerId, str], None]
+    charges: Charges
 
 
 @asynccontextmanager
@@ -87,7 +89,7 @@ class Asking:
         """
         draft = draft_of(request, offer, model, self._desk.us)
         session = await self._session(peer)
-        outgoing = session.begin(draft)
+        outgoing = session.begin(draft, request, ModelId(model.id), offer.ledger)
         try:
             await outgoing.accepted()
             yield outgoing
@@ -142,13 +144,14 @@ class _Outbound:
 
     # --- requests -----------------------------------------------------------------------------
 
-    def begin(self, draft: Draft) -> Outgoing:
+    def begin(self, draft: Draft, request: GenerationRequest, model: ModelId, provider: bytes) -> Outgoing:
         """Ask. Raises Overloaded when the peer lets this node open no more requests."""
         assert self._talk is not None, "ready() comes first"
         if len(self._requests) >= self._max_open:  # those not yet on the wire count too
             raise Overloaded(f"{self._max_open} requests to this peer are open.", retry_after_s=1.0)
         self._last += 1
-        outgoing = Outgoing(self._last, draft, self)
+        receipt = self._desk.charges.begin(request.id, model, self.peer, provider, draft.prices)
+        outgoing = Outgoing(self._last, draft, self, receipt)
         self._requests[outgoing.number] = outgoing
         self._bills[outgoing.number] = outgoing.bill
         self._asked.set()
@@ -157,7 +160,8 @@ class _Outbound:
 
     def leave(self, outgoing: Outgoing) -> None:
         """Its reader is gone: the provider is told to stop, and what came is still paid for."""
-        if outgoing.number in self._requests and not outgoing.bill.closed and self._talk is not None:
+        known = outgoing.number in self._requests and not outgoing.bill.closed and outgoing.left_at is None
+        if known and self._talk is not None:
             outgoing.left_at = trio.current_time()
             self._talk.say(m.Cancel(outgoing.number))
         self._owing.set()
@@ -218,6 +222,7 @@ class _Outbound:
         self._ready.set()
         for outgoing in self._requests.values():
             outgoing.fail(error)
+            self._delivered(outgoing)
         self._requests.clear()
         self._talk = None
 
@@ -259,9 +264,14 @@ class _Outbound:
         if due is not None and (due <= now or due == now + TICK_S):  # at once, or the wait for the others begins
             self._owing.set()
         if outgoing.bill.closed:
+            self._delivered(outgoing)
             del self._requests[number]
             if not outgoing.bill.owes:
                 self._bills.pop(number, None)
+
+    def _delivered(self, outgoing: Outgoing) -> None:
+        bill = outgoing.bill
+        self._desk.charges.delivered(bill.receipt, bill.mark(), bill.cost_uc)
 
     def _accepted(self, message: m.Accept, now: float) -> None:
         outgoing = self._requests[message.number]
@@ -307,6 +317,9 @@ class _Outbound:
                     marks.append(mark)
                     more = more.plus(part)
                 signed = await channel.pay(more)
+                receipt = content(signed)
+                for bill in owing:
+                    self._desk.charges.paid(bill.receipt, bill.paid_uc, receipt.chan, receipt.seq)
                 if self._talk is not None:
                     self._talk.say(m.Tick(encode_signed(signed), tuple(marks)))
             self._forget_paid()

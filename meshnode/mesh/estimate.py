@@ -34,6 +34,8 @@ FEATURES: Final = ("grammar", "logprobs", "schema", "tools")
 """What a request may need of an engine besides text, all of which ours has with every model that generates."""
 _CHARACTERS_PER_TOKEN: Final = 4
 _TOKENS_PER_MESSAGE: Final = 4
+_PROMPT_MARGIN: Final = 1.25
+_TEMPLATE_MARGIN: Final = 32
 _DEFAULT_TPS: Final = 20.0
 _DEFAULT_PREFILL_TPS: Final = 200.0
 _DEFAULT_FIRST_TOKEN_MS: Final = 500.0
@@ -104,6 +106,17 @@ def needs(request: GenerationRequest) -> Needs:
 def cost_uc(prices: Prices, *, prompt: int, output: int) -> int:
     """Micro-credits for so many tokens, nothing of it cached."""
     return max(prices.request_uc, prompt * prices.input_uc + output * prices.output_uc)
+
+
+def affordable(need: Needs, prices: Prices) -> int | None:
+    """Tokens of an answer that the request's bound on its cost pays for; None where it sets none.
+
+    The prompt is taken to be somewhat longer than estimated, for an answer that ends early costs less than was allowed.
+    """
+    if need.max_cost_uc is None or not prices.output_uc:
+        return None
+    prompt = need.prompt * _PROMPT_MARGIN + _TEMPLATE_MARGIN
+    return max(1, int((need.max_cost_uc - prompt * prices.input_uc) // prices.output_uc))
 
 
 class Expected(Record, frozen=True):

@@ -23,7 +23,8 @@ class Measure:
         self._metrics = metrics
         self._clock = clock
         self._request = request
-        self._model = model
+        self.model = model
+        """Its label; another one once another model is tried."""
         self._began = clock()
         self._prompt_tokens = 0
         self._delivered = 0
@@ -59,13 +60,13 @@ class Measure:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         metrics = self._metrics
         metrics.requests_processing.dec()
-        metrics.requests_total.labels(model=self._model, outcome=self._outcome).inc()
+        metrics.requests_total.labels(model=self.model, outcome=self._outcome).inc()
         metrics.prompt_tokens_total.inc(self._prompt_tokens)
         metrics.completion_tokens_total.inc(self._delivered)
         structlog.get_logger().info(
             "request_ended",
             request=self._request,
-            model=self._model,
+            model=self.model,
             outcome=self._outcome,
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._delivered,

@@ -9,14 +9,28 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
 import trio
 
-from meshnode.domain import GenerationRequest
-from meshnode.errors import MeshnodeError, ProtocolViolation
-from meshnode.events import CLOSING, Event, Heartbeat, Loading, Prefilling, Queued, decoded_tokens, failure
+from meshnode.domain import FinishReason, GenerationRequest, Kind
+from meshnode.errors import CapabilityUnavailable, MeshnodeError, ProtocolViolation
+from meshnode.events import (
+    CLOSING,
+    Charge,
+    ChoiceFinished,
+    Event,
+    Finished,
+    Heartbeat,
+    Loading,
+    Prefilling,
+    Queued,
+    Usage,
+    decoded_tokens,
+    failure,
+)
 from meshnode.mesh.admission import LONGEST_DEADLINE_S
 from meshnode.mesh.asker import PeerHung, theirs
-from meshnode.mesh.estimate import features
+from meshnode.mesh.estimate import affordable, features, needs
 from meshnode.mesh.greet import Self
 from meshnode.mesh.settle import Bill
 from meshnode.mesh.talk import ACCEPT_S, HANG_S
@@ -40,7 +54,8 @@ _STANDING: Final = (Queued, Loading, Prefilling, Heartbeat)
 class Draft(NamedTuple):
     """A request ready to be asked for: its terms, signed, and its body.
 
-    Its reader may be ``most_held`` events behind: those of its credit, and vectors, which take none.
+    Its reader may be ``most_held`` events behind: those of its credit, and vectors, which take none. ``most_uc`` is
+    what the request may cost, ``choices`` how many answers it wants, 0 where it generates none.
     """
 
     terms: bytes
@@ -49,10 +64,13 @@ class Draft(NamedTuple):
     prices: Prices
     scrutiny: Scrutiny
     most_held: int = 4 * CREDIT
+    most_uc: int | None = None
+    choices: int = 1
 
 
 def draft_of(request: GenerationRequest, offer: Offer, model: ModelOffer, us: Self) -> Draft:
     """The ask for a request of a model that is offered. Raises InvalidField for what cannot travel."""
+    request = _within_means(request, model.prices)
     body = encode_body(body_of(request))
     most = request.stopping.max_tokens
     left_ms = LONGEST_DEADLINE_MS if request.deadline_s is None else round(1000 * request.deadline_s)
@@ -76,22 +94,46 @@ def draft_of(request: GenerationRequest, offer: Offer, model: ModelOffer, us: Se
     )
     scrutiny = scrutiny_of(request, len(body))
     signature = us.identity.sign_for_ledger(m.terms_payload(terms))
-    return Draft(terms, signature, body, model.prices, scrutiny, 4 * CREDIT + len(request.inputs))
+    choices = request.choices if request.kind is Kind.GENERATE else 0
+    held = 4 * CREDIT + len(request.inputs)
+    return Draft(terms, signature, body, model.prices, scrutiny, held, request.max_cost_uc, choices)
+
+
+def _within_means(request: GenerationRequest, prices: Prices) -> GenerationRequest:
+    """The request, its answers no longer than its bound on their cost pays for: so they end as if cut to a length."""
+    if request.max_cost_uc is None or request.kind is not Kind.GENERATE:
+        return request
+    tokens, most = affordable(needs(request), prices), request.stopping.max_tokens
+    if tokens is None or (most is not None and most * request.choices <= tokens):
+        return request
+    stopping = msgspec.structs.replace(
+        request.stopping,
+        max_tokens=max(1, tokens // request.choices),
+        min_tokens=min(request.stopping.min_tokens, max(1, tokens // request.choices)),
+    )
+    return msgspec.structs.replace(request, stopping=stopping)
 
 
 class Granting(Protocol):
     """The session, as its requests see it."""
+
+    def leave(self, outgoing: Outgoing) -> None:
+        """Nothing more of a request is wanted."""
 
     def grant(self, number: int, tokens: int) -> None:
         """The reader of a request has room for so many more tokens."""
 
 
 class Outgoing:
-    """One request of a session: an iterator of its events, for one reader."""
+    """One request of a session: an iterator of its events, for one reader.
 
-    def __init__(self, number: int, draft: Draft, session: Granting) -> None:
+    ``receipt`` is the id under which its cost can be looked up. What would cost more than is allowed is not waited for:
+    the answer ends there, as one that was cut to a length.
+    """
+
+    def __init__(self, number: int, draft: Draft, session: Granting, receipt: str = "") -> None:
         self.number = number
-        self.bill = Bill(number, draft.prices)
+        self.bill = Bill(number, draft.prices, receipt)
         self.draft = draft
         self.left_at: float | None = None
         """When the reader left; the provider still closes the request."""
@@ -103,6 +145,7 @@ class Outgoing:
         self._answered: m.Accept | MeshnodeError | None = None
         self._closed = False
         self._read = 0
+        self._finished: set[int] = set()
 
     # --- for the session ------------------------------------------------------------------------
 
@@ -139,8 +182,33 @@ class Outgoing:
         if not isinstance(event, Heartbeat):
             self._further = now
             self._spoke = self._spoke or decoded_tokens(event) > 0
+        if isinstance(event, ChoiceFinished):
+            self._finished.add(event.choice)
         if self.left_at is None:
-            self._hold(theirs(self.draft.scrutiny.clean(event)))
+            self._hold(self._priced(theirs(self.draft.scrutiny.clean(event))))
+            if self.draft.most_uc is not None and not self.bill.closed and self.bill.next_uc > self.draft.most_uc:
+                self._stop_spending()
+
+    def _priced(self, event: Event) -> Event:
+        if not isinstance(event, Finished):
+            return event
+        return msgspec.structs.replace(event, charge=Charge(self.bill.receipt, self.bill.cost_uc))
+
+    def _stop_spending(self) -> None:
+        """End the answer here, for its reader and for the provider."""
+        mark = self.bill.mark()
+        self._session.leave(self)
+        if not self._spoke:
+            what = f"the prompt takes more than max_cost, which is {self.draft.most_uc} µc."
+            self._held.append(
+                failure(CapabilityUnavailable(what, hint="Allow more, or ask for less.", param="max_cost"))
+            )
+        else:
+            open_ = [choice for choice in range(self.draft.choices) if choice not in self._finished]
+            self._held.extend(ChoiceFinished(FinishReason.LENGTH, choice) for choice in open_)
+            usage = Usage(mark.prompt + mark.cached, mark.output, mark.cached)
+            self._held.append(self._priced(Finished(usage)))
+        self._news.set()
 
     def _hold(self, event: Event) -> None:
         """Keep an event for the reader; of those that only say how things stand the newest is enough."""

@@ -18,7 +18,7 @@ import trio
 from meshnode.config import Settings
 from meshnode.domain import GenerationRequest, ModelCard, ModelId, PeerId
 from meshnode.engine.pool import Pool
-from meshnode.errors import Unreachable
+from meshnode.errors import NotFound, Unreachable
 from meshnode.identity import Identity, network_tag, public_key_of, verify
 from meshnode.ledger.accounts import CreditsView
 from meshnode.ledger.book import Book
@@ -26,6 +26,7 @@ from meshnode.ledger.pricing import prices_for
 from meshnode.mesh.admission import Limits, Places
 from meshnode.mesh.announce import Announcer
 from meshnode.mesh.ask import Asking, Desk, open_asking
+from meshnode.mesh.charges import Charges
 from meshnode.mesh.discover import Discovery
 from meshnode.mesh.dispatch import MeshDispatcher, Surroundings
 from meshnode.mesh.greet import Self
@@ -35,10 +36,11 @@ from meshnode.mesh.local import LocalDispatcher
 from meshnode.mesh.offers import OfferBook
 from meshnode.mesh.remember import Remembered
 from meshnode.mesh.resolve import Resolver
+from meshnode.mesh.samples import Pace
 from meshnode.mesh.serve import Kitchen, Provider, here
-from meshnode.mesh.shown import mesh_models, peer_view
+from meshnode.mesh.shown import mesh_models, peer_view, receipt_view, rung_view
 from meshnode.mesh.tidings import Tidings
-from meshnode.mesh.view import MeshModel, PeerView, ServedView
+from meshnode.mesh.view import MeshModel, PeerView, ReceiptView, RungView, ServedView
 from meshnode.net.directory import Directory, Hint
 from meshnode.net.doorkeeper import Doorkeeper
 from meshnode.net.lan import open_lan
@@ -127,6 +129,7 @@ class _Parts:
             max(FEWEST_OPEN, 2 * settings.serve.per_peer),
             world.entropy,
         )
+        self.charges = Charges(world.entropy, world.wall_clock)
         self.provider = self._provider()
         self.announcer = self._announcer()
         self.news = trio.Event()
@@ -159,7 +162,7 @@ class _Parts:
 
     def desk(self) -> Desk:
         """What asking needs."""
-        return Desk(self.us, self.world.transport, self.book, self.violated)
+        return Desk(self.us, self.world.transport, self.book, self.violated, self.charges)
 
     def _provider(self) -> Provider:
         world, serve = self.world, self.world.settings.serve
@@ -232,6 +235,7 @@ class Peering:
             metrics=world.metrics,
             aliases=world.settings.aliases,
             engines=world.settings.engine.enabled,
+            default_model=world.settings.default_model,
         )
 
     async def run(self) -> None:
@@ -353,6 +357,22 @@ class Peering:
     async def credits(self) -> CreditsView:
         """What was earned and spent."""
         return await self._parts.book.accounts()
+
+    async def receipt(self, id_: str) -> ReceiptView:
+        """What one request cost. Raises NotFound, or what the database raises."""
+        charged = self._parts.charges.find(id_)
+        if charged is None:
+            what = "no such receipt is remembered: ids last as long as the node runs, and not for ever."
+            raise NotFound(what, hint="The sums are at /api/credits.")
+        return receipt_view(charged, await self._parts.book.confirmed(charged.provider, charged.chan))
+
+    def pace(self, model: ModelId) -> Pace:
+        """How fast answers with a model were lately."""
+        return self.dispatcher.samples.pace(model)
+
+    def explain(self, request: GenerationRequest) -> Sequence[RungView]:
+        """The plan of a request."""
+        return [rung_view(rung) for rung in self.dispatcher.explain(request)]
 
     def served(self) -> Sequence[ServedView]:
         """Every model of this node, and whether strangers may use it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -13,6 +14,7 @@ from meshnode.wire.offer import Offer
 LONGEST_ID: Final = 128
 """Characters of a model id; offers of longer ones are passed over."""
 _MOST_COMPARED: Final = 1000
+_MOST_ASKED: Final = 64
 _NONE_HINT: Final = "Fetch one: meshnode pull default; or join nodes that have some: meshnode join ADDR"
 
 
@@ -50,6 +52,8 @@ class Catalogue:
         self._providers: dict[str, dict[PeerId, None]] = {}  # sets that keep their order
         self._named: dict[str, dict[str, None]] = {}
         self._parameters: dict[str, int] = {}
+        self._traits: dict[str, set[str]] = {}
+        self._having: dict[tuple[frozenset[str], int, bool], list[str]] = {}
         for offer in offers:
             peer = PeerId(offer.peer)
             for model in offer.models if peer != but else ():
@@ -59,6 +63,7 @@ class Catalogue:
                 self._providers.setdefault(key, {})[peer] = None
                 self._named.setdefault(_bare(key), {})[key] = None
                 self._parameters[key] = max(model.parameters, self._parameters.get(key, 0))
+                self._traits.setdefault(key, set()).update(model.kinds, model.modalities, model.features)
 
     def ids(self) -> Sequence[str]:
         """Every model."""
@@ -76,6 +81,21 @@ class Catalogue:
         """The model with the most providers, of those the largest; None when there is none."""
         keys = self._providers
         return min(keys, key=lambda key: (-len(keys[key]), -self._parameters[key], key), default=None)
+
+    def having(self, traits: frozenset[str], most: int, *, largest: bool) -> list[str]:
+        """The models that some peer offers with all of ``traits``: those with the most providers, or the largest."""
+        keys, size, asked = self._providers, self._parameters, (traits, most, largest)
+        if asked in self._having:
+            return self._having[asked]
+
+        def place(key: str) -> tuple[int, int, str]:
+            return (-size[key], -len(keys[key]), key) if largest else (-len(keys[key]), -size[key], key)
+
+        if len(self._having) >= _MOST_ASKED:
+            self._having.clear()
+        found = heapq.nsmallest(most, (key for key in keys if traits <= self._traits[key]), key=place)
+        self._having[asked] = found
+        return found
 
     def providers(self, keys: Iterable[str]) -> list[tuple[PeerId, str]]:
         """Who offers any of these models, and which of them."""

@@ -5,7 +5,8 @@ gates, of which each names its reason; then the expected time. This node goes fi
 alone is worth more than twice a peer's whole answer. Among peers that are nearly equal one of two drawn at random goes
 first, the less busy one, so that a thousand callers do not all choose the same.
 
-A request of any class but ``standard`` is never sent to a peer, whatever the peer says of itself.
+A request of any class but ``standard`` is never sent to a peer, whatever the peer says of itself. What the caller
+wishes of providers (:mod:`meshnode.mesh.preference`) is a gate too, and has the last word on the order.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from meshnode.domain import GenerationRequest, Kind, ModelCard, ModelId, PeerId, Privacy, Record
+from meshnode.domain import GenerationRequest, Kind, ModelCard, ModelId, PeerId, Preference, Privacy, Record
 from meshnode.engine.slot import ModelState, model_failed
 from meshnode.errors import (
     BodyTooLarge,
@@ -26,6 +27,7 @@ from meshnode.errors import (
 from meshnode.mesh.estimate import Expected, Needs, busyness, cost_uc, needs, of_local, of_peer
 from meshnode.mesh.greet import short
 from meshnode.mesh.health import UNKNOWN, History
+from meshnode.mesh.preference import FREE, arranged, unwanted
 from meshnode.wire.offer import ModelOffer
 
 ENOUGH: Final = 256
@@ -75,7 +77,8 @@ class Peer(Record, frozen=True, kw_only=True):
 class Candidate(Record, frozen=True, kw_only=True):
     """One who can answer. ``kind`` is ``local`` or ``peer``, ``node`` a peer id, ``reason`` a few words.
 
-    ``context`` in tokens, 0 when it is not known.
+    ``context`` in tokens, 0 when it is not known. ``first_ms`` of the expected milliseconds pass before the first
+    token; ``rate`` is tokens per second after it, ``cost_uc`` what it would cost about.
     """
 
     kind: str
@@ -84,13 +87,16 @@ class Candidate(Record, frozen=True, kw_only=True):
     reason: str
     expected_ms: float = 0.0
     context: int = 0
+    first_ms: float = 0.0
+    rate: float = 0.0
+    cost_uc: int = 0
 
 
 class Rejection(Record, frozen=True, kw_only=True):
     """One who cannot. ``gate`` names the rule.
 
-    ``draining failed kind modality`` for this node; ``privacy avoided failed kind modality features context body price
-    deadline`` for a peer.
+    ``draining failed kind modality provider`` for this node; ``privacy avoided provider failed kind modality features
+    context body price deadline`` for a peer.
     """
 
     kind: str
@@ -112,14 +118,14 @@ def plan(request: GenerationRequest, local: Local | None, peers: Iterable[Peer] 
 
     Where peers are many, their order is to be another one for each caller: no more than :data:`ENOUGH` are compared.
     """
-    need = needs(request)
+    need, wish = needs(request), request.provider
     rejections: list[Rejection] = []
     passed: list[tuple[Expected, Peer]] = []
     for peer in peers:
         if len(passed) >= ENOUGH:
             break
         expected = of_peer(need, peer.model, peer.history, peer.rtt_s, peer.connected)
-        gate, reason = _gate(need, peer, expected)
+        gate, reason = closed(need, wish, peer, expected)
         if gate:
             id_ = ModelId(peer.model.id)
             rejections.append(Rejection(kind="peer", node=peer.peer, model=id_, gate=gate, reason=reason))
@@ -128,21 +134,29 @@ def plan(request: GenerationRequest, local: Local | None, peers: Iterable[Peer] 
     roomy = [pair for pair in passed if pair[1].model.context >= need.full_context]
     tight = [pair for pair in passed if pair[1].model.context < need.full_context]
     ranked = _ranked(roomy, draw) + _ranked(tight, draw)
-    chosen = [_candidate(expected, peer, len(passed)) for expected, peer in ranked]
+    chosen = [_candidate(need, expected, peer, len(passed)) for expected, peer in ranked]
     if local is not None:
-        refused = _reject_local(need, local)
+        refused = _reject_local(need, wish, local)
         if refused is not None:
             rejections.insert(0, refused)
         else:
             chosen = _with_local(need, local, chosen)
-    return Plan(candidates=tuple(chosen), rejections=tuple(rejections))
+    return Plan(candidates=tuple(arranged(wish, chosen)), rejections=tuple(rejections))
 
 
 # --- this node ------------------------------------------------------------------------------------
 
 
-def _reject_local(need: Needs, local: Local) -> Rejection | None:
+def _reject_local(need: Needs, wish: Preference, local: Local) -> Rejection | None:
     """The first gate this node's engine does not pass."""
+    gate, reason = closed_here(need, wish, local)
+    if not gate:
+        return None
+    return Rejection(kind="local", node=local.node, model=local.card.id, gate=gate, reason=reason)
+
+
+def closed_here(need: Needs, wish: Preference, local: Local) -> tuple[str, str]:
+    """The first gate this node's engine does not pass, and its reason; empty when it passes them all."""
     card, state = local.card, local.state
     gate, reason = "", ""
     missing = sorted(need.modalities - set(card.modalities))
@@ -154,9 +168,9 @@ def _reject_local(need: Needs, local: Local) -> Rejection | None:
         gate, reason = "modality", f"{card.id} takes {', '.join(card.modalities)}, not {', '.join(missing)}"
     elif state.state == "failed":
         gate, reason = "failed", state.reason
-    if not gate:
-        return None
-    return Rejection(kind="local", node=local.node, model=card.id, gate=gate, reason=reason)
+    elif said := unwanted(wish, local=True, node=local.node, quantisation=card.quantisation, prices=FREE):
+        gate, reason = "provider", said
+    return gate, reason
 
 
 def _with_local(need: Needs, local: Local, peers: list[Candidate]) -> list[Candidate]:
@@ -173,6 +187,8 @@ def _with_local(need: Needs, local: Local, peers: list[Candidate]) -> list[Candi
         reason=reason,
         expected_ms=expected.total_ms,
         context=context,
+        first_ms=expected.queue_ms + expected.first_ms,
+        rate=_rate(need, expected),
     )
     best = min((peer.expected_ms for peer in peers), default=expected.total_ms)
     if context and need.least_context > context:
@@ -186,13 +202,16 @@ def _with_local(need: Needs, local: Local, peers: list[Candidate]) -> list[Candi
 # --- peers ----------------------------------------------------------------------------------------
 
 
-def _gate(need: Needs, peer: Peer, expected: Expected) -> tuple[str, str]:
+def closed(need: Needs, wish: Preference, peer: Peer, expected: Expected) -> tuple[str, str]:
     """The first gate a peer does not pass, and its reason; empty when it passes them all."""
     model = peer.model
     if need.privacy is not Privacy.STANDARD or Privacy.STANDARD.value not in peer.privacy:
         return "privacy", f"privacy class {need.privacy.value} is not for peers"
     if peer.avoided:
         return "avoided", peer.avoided
+    quantisation = model.quantisation
+    if said := unwanted(wish, local=False, node=peer.peer, quantisation=quantisation, prices=model.prices):
+        return "provider", said
     if model.state == "failed":
         return "failed", "its model has failed"
     if need.kind is Kind.COUNT:
@@ -242,7 +261,12 @@ def _one_of_two(rest: list[tuple[Expected, Peer]], near: int, draw: Draw) -> int
     return min(one, other, key=lambda at: (busyness(rest[at][1].model), rest[at][0].total_ms))
 
 
-def _candidate(expected: Expected, peer: Peer, of: int) -> Candidate:
+def _rate(need: Needs, expected: Expected) -> float:
+    """Tokens per second once an answer has begun, as it was estimated."""
+    return 1000 * need.output / expected.rest_ms if expected.rest_ms else 0.0
+
+
+def _candidate(need: Needs, expected: Expected, peer: Peer, of: int) -> Candidate:
     model = peer.model
     reason = f"1 of {of} peers" if of > 1 else "the one peer"
     if model.state != "ready":
@@ -256,6 +280,9 @@ def _candidate(expected: Expected, peer: Peer, of: int) -> Candidate:
         reason=reason,
         expected_ms=expected.total_ms,
         context=model.context,
+        first_ms=expected.queue_ms + expected.first_ms,
+        rate=_rate(need, expected),
+        cost_uc=cost_uc(model.prices, prompt=need.prompt, output=need.output),
     )
 
 
@@ -268,6 +295,8 @@ def refusal(request: GenerationRequest, model: ModelId, rejections: Iterable[Rej
     gates = {rejection.gate for rejection in told}
     if "privacy" in gates and request.privacy is not Privacy.STANDARD:
         return _private(request.privacy, model, told)
+    if gates == {"provider"}:
+        return _unwelcome(model, told)
     if len(told) == 1 and told[0].kind == "local":
         return _alone(told[0])
     if gates and gates <= _CANNOT:
@@ -298,6 +327,12 @@ def _private(privacy: Privacy, model: ModelId, told: tuple[Rejection, ...]) -> C
     why = f"this node cannot ({own[0]})" if own else f"{model} is not here"
     what = f"privacy class {privacy.value} keeps the request on this node, and {why}."
     return CapabilityUnavailable(what, hint="Use a model that is here.", param="privacy")
+
+
+def _unwelcome(model: ModelId, told: tuple[Rejection, ...]) -> CapabilityUnavailable:
+    reasons = "; ".join(f"{who(rejection)} {rejection.reason}" for rejection in told[:TOLD])
+    hint = "Allow more providers."
+    return CapabilityUnavailable(f"provider leaves nobody to serve {model}: {reasons}.", hint=hint, param="provider")
 
 
 def _alone(rejection: Rejection) -> MeshnodeError:

@@ -63,6 +63,23 @@ class Account:
         return meter.output != paid.output or meter.prompt != paid.prompt or meter.cached != paid.cached
 
     @property
+    def cost_uc(self) -> int:
+        """What was delivered comes to."""
+        now = self.mark()
+        return cost(self._prices, prompt=now.prompt, cached=now.cached, output=now.output)
+
+    @property
+    def next_uc(self) -> int:
+        """What it will come to when one more token of the answer has come."""
+        prompt, cached, output = self._meter.ahead()
+        return cost(self._prices, prompt=prompt, cached=cached, output=output)
+
+    @property
+    def paid_uc(self) -> int:
+        """How much of it is paid."""
+        return self._paid_uc
+
+    @property
     def paid(self) -> Mark:
         """How far it is paid."""
         return self._paid
@@ -93,10 +110,11 @@ class Account:
 
 
 class Bill(Account):
-    """The caller's side: when it is time to pay. Times are the clock's."""
+    """The caller's side: when it is time to pay. Times are the clock's; ``receipt`` is the caller's id of it."""
 
-    def __init__(self, number: int, prices: Prices) -> None:
+    def __init__(self, number: int, prices: Prices, receipt: str = "") -> None:
         super().__init__(number, prices)
+        self.receipt = receipt
         self._since: float | None = None
 
     def note(self, event: Event, now: float) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from meshnode.domain import ModelId, PeerId
+from meshnode.mesh.charges import Charged
 from meshnode.mesh.health import History
+from meshnode.mesh.ladder import Rung
 from meshnode.mesh.resolve import folded
-from meshnode.mesh.view import MeshModel, PeerView, ProviderView
+from meshnode.mesh.view import MeshModel, PeerView, ProviderView, ReceiptView, RungView
 from meshnode.net.transport import Link
 from meshnode.wire.offer import ModelOffer, Offer
 
@@ -47,6 +49,50 @@ def _provider(offer: Offer, model: ModelOffer) -> ProviderView:
         queue=model.queue,
         input_uc=model.prices.input_uc,
         output_uc=model.prices.output_uc,
+    )
+
+
+def receipt_view(charged: Charged, confirmed: int) -> ReceiptView:
+    """One request's cost; ``confirmed`` is the newest receipt of its channel that the provider countersigned."""
+    prices = charged.prices
+    return ReceiptView(
+        id=charged.id,
+        request=charged.request,
+        model=charged.model,
+        peer=charged.peer,
+        created=int(charged.created),
+        state=_state(charged, confirmed),
+        prompt_tokens=charged.prompt_tokens,
+        cached_tokens=charged.cached_tokens,
+        output_tokens=charged.output_tokens,
+        cost_uc=charged.cost_uc,
+        paid_uc=charged.paid_uc,
+        input_uc=prices.input_uc,
+        cached_uc=prices.cached_uc,
+        output_uc=prices.output_uc,
+        request_uc=prices.request_uc,
+        channel=charged.chan,
+        number=charged.seq,
+    )
+
+
+def _state(charged: Charged, confirmed: int) -> str:
+    if not charged.closed:
+        return "open"
+    if charged.paid_uc < charged.cost_uc:
+        return "owed"
+    return "confirmed" if charged.seq <= confirmed else "signed"
+
+
+def rung_view(rung: Rung) -> RungView:
+    """One model of a plan."""
+    return RungView(
+        name=rung.name,
+        model=rung.model,
+        candidates=rung.plan.candidates,
+        rejections=rung.plan.rejections,
+        code="" if rung.error is None else rung.error.code,
+        error="" if rung.error is None else str(rung.error),
     )
 
 

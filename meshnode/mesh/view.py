@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from meshnode.domain import ModelId, PeerId, Record
+from meshnode.domain import GenerationRequest, ModelId, PeerId, Record
 from meshnode.ledger.accounts import ChannelView as ChannelView  # what the ledger says is shown as it is
 from meshnode.ledger.accounts import CreditsView as CreditsView
+from meshnode.mesh.route import Candidate, Rejection
+from meshnode.mesh.samples import Pace
 
 
 class ProviderView(Record, frozen=True, kw_only=True, omit_defaults=False):
@@ -72,6 +74,46 @@ class ServedView(Record, frozen=True, kw_only=True, omit_defaults=False):
     served: bool
 
 
+class ReceiptView(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """What one request to a peer cost. Costs and prices in micro-credits, prices per token.
+
+    ``state``: ``open`` while more may come, ``owed`` until a receipt pays for all of it, ``signed`` by this node, then
+    ``confirmed`` by the provider. ``channel`` and ``number`` are those of that receipt, which is of a whole channel.
+    """
+
+    id: str
+    request: str
+    model: ModelId
+    peer: PeerId
+    created: int
+    state: str
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    cost_uc: int
+    paid_uc: int
+    input_uc: int
+    cached_uc: int
+    output_uc: int
+    request_uc: int
+    channel: int
+    number: int
+
+
+class RungView(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """One model that a request would be tried with: who would be asked, in which order, and why all others not.
+
+    ``error`` says why there is no such model, with its ``code``; both are empty where there is one.
+    """
+
+    name: str
+    model: ModelId
+    candidates: tuple[Candidate, ...]
+    rejections: tuple[Rejection, ...]
+    code: str
+    error: str
+
+
 class MeshView(Protocol):
     """The mesh as the API shows and steers it."""
 
@@ -87,6 +129,15 @@ class MeshView(Protocol):
 
     async def credits(self) -> CreditsView:
         """What was earned and spent, from the signed records."""
+
+    async def receipt(self, id_: str) -> ReceiptView:
+        """What one request cost, by the id its answer gave. Raises NotFound for one that is not remembered."""
+
+    def pace(self, model: ModelId) -> Pace:
+        """How fast answers with a model were lately, whoever gave them."""
+
+    def explain(self, request: GenerationRequest) -> Sequence[RungView]:
+        """The plan of a request that nobody is asked to carry out."""
 
     async def join(self, address: str) -> PeerId:
         """Connect to ``…/p2p/<id>``, now and at each start. Raises ConfigError or Unreachable."""

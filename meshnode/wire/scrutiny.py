@@ -115,6 +115,8 @@ class Scrutiny:
             return msgspec.structs.replace(event, hint=printable(event.hint), **words)
         if isinstance(event, ChoiceFinished) and event.stop is not None:
             return msgspec.structs.replace(event, stop=printable(event.stop, keep="\t\n\r"))
+        if isinstance(event, Finished) and event.charge is not None:
+            return msgspec.structs.replace(event, charge=None)  # what a peer charges is on its bill, as we count it
         return event
 
     # --- before the answer --------------------------------------------------------------------

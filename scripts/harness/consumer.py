@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from collections.abc import Sequence
 from random import Random
 from typing import Final, NamedTuple
@@ -16,6 +18,7 @@ from meshnode.errors import MeshnodeError, Unreachable
 from meshnode.events import Failed, Finished, decoded_tokens
 from meshnode.mesh.ask import Asking, Desk, open_asking
 from meshnode.mesh.asker import PeerRefused
+from meshnode.mesh.charges import Charges
 from meshnode.mesh.outgoing import Outgoing
 from meshnode.net.host import Host, open_host
 from meshnode.storage.database import open_threaded
@@ -46,7 +49,8 @@ async def consume(place: Place, streams: int, seed: str) -> None:
                 diary.note(Accused(now(), reason))
 
             book = WatchedBook(database, identity, diary, tracked.news)
-            async with open_asking(Desk(self_of(identity), host, book, accuse)) as asking:
+            charges = Charges(os.urandom, time.time)
+            async with open_asking(Desk(self_of(identity), host, book, accuse, charges)) as asking:
                 party = Party(place, host, asking, book, diary, tracked)
                 async with trio.open_nursery() as nursery:
                     clients = [_Client(party, f"{place.run}.{n}", Random(dice.random()), calm) for n in range(streams)]

@@ -57,6 +57,19 @@ async def test_ticks_add_up_on_both_sides_and_a_countersignature_confirms_them(t
     assert await two.takes.countersign() is None
 
 
+async def test_up_to_where_a_channel_is_countersigned_can_be_asked(two: Two) -> None:
+    first = await two.pays.pay(SOME)
+    key, chan = content(first).provider, content(first).chan
+    assert await two.alice.confirmed(key, chan) == 0
+    await two.takes.take(first, SOME)
+    both = await two.takes.countersign()
+    assert both is not None
+    await two.pays.confirm(both)
+    await two.pays.pay(SOME)
+    assert await two.alice.confirmed(key, chan) == 1
+    assert await two.alice.confirmed(key, chan + 1) == 0
+
+
 async def test_receipts_of_a_channel_are_numbered_and_name_the_last_that_both_signed(two: Two) -> None:
     first = await two.pays.pay(SOME)
     await two.takes.take(first, SOME)

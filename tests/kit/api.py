@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from meshnode.observe import Metrics
 from meshnode.storage.database import open_inline
 from meshnode.storage.templates import Templates
 from tests.kit.fakemesh import FakeMesh
+from tests.kit.kept import with_jobs
 
 ADMIN_TOKEN = "the-admin-token"
 Step = Event | Exception | Callable[[], Awaitable[object]]
@@ -342,9 +343,12 @@ async def running_api(
     dispatcher = dispatcher or Scripted(spoken("Hello", " world"))
     stopped: list[bool] = []
     with trio.fail_after(60):
-        async with open_inline() as database, trio.open_nursery() as nursery:
+        async with AsyncExitStack() as stack:
+            database = await stack.enter_async_context(open_inline())
             kept = {"templates": Templates(database, lambda: 1_700_000_000.5)}
             context = a_context(dispatcher, stopped, **(kept | fields))
+            context = await stack.enter_async_context(with_jobs(context, database))
+            nursery = await stack.enter_async_context(trio.open_nursery())
             server = partial(serve, control_socket=control_socket, draining=context.draining, timing=timing)
             bound = await nursery.start(server, create_app(context), context.settings)
             yield Api(context, bound, dispatcher, stopped)

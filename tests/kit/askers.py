@@ -134,6 +134,8 @@ class Board:
 
     def __init__(self, *offers: Offer) -> None:
         self.version = 1
+        self.looked = 0
+        """How often one peer's offer was looked at."""
         self._offers = {PeerId(offer.peer): offer for offer in offers}
 
     def put(self, *offers: Offer) -> None:
@@ -152,6 +154,7 @@ class Board:
 
     def offer(self, peer: PeerId, now: float) -> Offer | None:
         """One peer's."""
+        self.looked += 1
         return self._offers.get(peer)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import trio
 
@@ -44,6 +44,10 @@ class Shelf:
         return match(name, self._cards, {"mine": "here-1b"})
 
 
+def _ever_slower(peers: Iterable[PeerId]) -> list[Offer]:
+    return [offer(p, model_offer(decode_tps=900.0 / 3 ** min(n, 9))) for n, p in enumerate(peers)]
+
+
 class Mesh:
     """A dispatcher, and all that it has around it."""
 
@@ -58,13 +62,13 @@ class Mesh:
         links: dict[PeerId, Link] | None = None,
         chance: random.Random | None = None,
         answers_itself: bool = True,
+        default_model: str = "auto",
     ) -> None:
         turns = {p: list(s) if s and isinstance(s[0], (list, tuple)) else [s] for p, s in peers.items()}
         self.asker = ScriptedAsker(turns)  # type: ignore[arg-type]
         self.engines = engines or ScriptedEngines(NEVER)
         # the order of trying: one after the other, as they stand
-        speeds = [offer(p, model_offer(decode_tps=900.0 / 3 ** min(n, 9))) for n, p in enumerate(peers)]
-        self.board = Board(*(speeds if offers is None else offers))
+        self.board = Board(*(_ever_slower(peers) if offers is None else offers))
         self.health = Health(trio.current_time)
         self.metrics = Metrics()
         self.sought: list[str] = []
@@ -84,6 +88,7 @@ class Mesh:
                 metrics=self.metrics,
                 aliases={"mine": "m"},
                 engines=answers_itself,
+                default_model=default_model,
             )
         )
 

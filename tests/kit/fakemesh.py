@@ -6,10 +6,20 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from meshnode.domain import ModelId, PeerId
-from meshnode.errors import ModelNotFound, Unreachable
+from meshnode.domain import GenerationRequest, ModelId, PeerId
+from meshnode.errors import ModelNotFound, NotFound, Unreachable
 from meshnode.identity import peer_id_of
-from meshnode.mesh.view import ChannelView, CreditsView, MeshModel, PeerView, ProviderView, ServedView
+from meshnode.mesh.samples import UNMEASURED, Pace
+from meshnode.mesh.view import (
+    ChannelView,
+    CreditsView,
+    MeshModel,
+    PeerView,
+    ProviderView,
+    ReceiptView,
+    RungView,
+    ServedView,
+)
 from meshnode.net.transport import parse_dial
 
 ANN = peer_id_of(bytes(range(32)))
@@ -77,6 +87,25 @@ HEARD_OF = PeerView(
     last_failure="",
 )
 
+RECEIPT = ReceiptView(
+    id="rcpt_01",
+    request="req_1",
+    model=FAR.id,
+    peer=ANN,
+    created=1_700_000_000,
+    state="confirmed",
+    prompt_tokens=10,
+    cached_tokens=5,
+    output_tokens=100,
+    cost_uc=12_660,
+    paid_uc=12_660,
+    input_uc=15,
+    cached_uc=2,
+    output_uc=125,
+    request_uc=2000,
+    channel=7,
+    number=3,
+)
 CHANNEL = ChannelView(
     role="provider",
     peer=ANN,
@@ -108,6 +137,11 @@ class FakeMesh:
     down: frozenset[str] = frozenset()
     addresses: list[str] = field(default_factory=list)
     """Those joined."""
+    receipts: tuple[ReceiptView, ...] = ()
+    paces: dict[str, Pace] = field(default_factory=dict)
+    planned: tuple[RungView, ...] = ()
+    explained: list[GenerationRequest] = field(default_factory=list)
+    """What a plan was asked for."""
 
     @property
     def joined(self) -> bool:
@@ -125,6 +159,22 @@ class FakeMesh:
     async def credits(self) -> CreditsView:
         """As given."""
         return self.account
+
+    async def receipt(self, id_: str) -> ReceiptView:
+        """As given. Raises NotFound."""
+        for receipt in self.receipts:
+            if receipt.id == id_:
+                return receipt
+        raise NotFound("no such receipt is remembered.")
+
+    def pace(self, model: ModelId) -> Pace:
+        """As given."""
+        return self.paces.get(model, UNMEASURED)
+
+    def explain(self, request: GenerationRequest) -> tuple[RungView, ...]:
+        """As given; the request is noted."""
+        self.explained.append(request)
+        return self.planned
 
     async def join(self, address: str) -> PeerId:
         """Note it. Raises ConfigError for what is no address with a peer, Unreachable for one that is down."""

@@ -15,6 +15,7 @@ from meshnode.identity import Identity
 from meshnode.ledger.book import Book
 from meshnode.mesh.admission import Limits, Places
 from meshnode.mesh.ask import Asking, Desk, open_asking
+from meshnode.mesh.charges import Charges
 from meshnode.mesh.greet import Self
 from meshnode.mesh.local import LocalDispatcher
 from meshnode.mesh.serve import Kitchen, Provider, here
@@ -52,6 +53,7 @@ class Party:
     provider: Provider | None = None
     places: Places = field(default_factory=lambda: Places(Limits(per_peer=64, requests=256)))
     violations: list[tuple[PeerId, str]] = field(default_factory=list)
+    charges: Charges = field(default_factory=lambda: Charges(_numbered(), lambda: 1_700_000_000.0))
 
     @property
     def peer(self) -> PeerId:
@@ -104,7 +106,7 @@ async def open_party(
         kitchen = Kitchen(us, local, lambda: party.offered, book, party.places, party.violated, here)
         party.provider = Provider(kitchen)
         transport.set_handler(m.PROTOCOL, party.provider.handle)
-        async with open_asking(Desk(us, transport, book, party.violated)) as asking:
+        async with open_asking(Desk(us, transport, book, party.violated, party.charges)) as asking:
             party.asking = asking
             yield party
 

@@ -11,7 +11,7 @@ from openai.types import embedding_create_params
 from meshnode.api.embeddings_schema import MOST_INPUTS, EmbeddingFields, parse_embedding
 from meshnode.api.schema import Ask, Asker
 from meshnode.domain import OWNER, Kind, RequestId
-from meshnode.errors import InvalidField, UnknownField, UnsupportedParameter
+from meshnode.errors import InvalidField, UnknownField
 
 ASKER = Asker(RequestId("r1"), OWNER)
 
@@ -90,14 +90,11 @@ def test_wrong_values_are_refused_by_name(field: str, value: object) -> None:
     assert caught.value.param == field
 
 
-def test_unknown_fields_are_refused_and_what_is_not_served_here_too() -> None:
+def test_unknown_fields_are_refused() -> None:
     with pytest.raises(UnknownField, match="dimension "):
         parse(input="x", dimension=8)
     with pytest.raises(UnknownField, match="stream"):
         parse(input="x", stream=True)
-    with pytest.raises(UnsupportedParameter, match="privacy"):
-        parse(input="x", privacy="confidential")
-    assert parse(input="x", privacy="standard")
 
 
 def test_every_field_of_openai_is_known() -> None:

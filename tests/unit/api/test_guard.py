@@ -126,6 +126,32 @@ def test_a_preflight_needs_no_key_and_grants_no_more_than_is_needed() -> None:
         judge(knock("OPTIONS", "/api/models", origin="https://chat.example"), POLICY)
 
 
+SDK_HEADERS = (
+    "x-api-key", "anthropic-version", "anthropic-beta", "anthropic-dangerous-direct-browser-access", "content-type",
+    "authorization", "openai-organization", "openai-project", "x-session-id", "x-request-id",
+    *(f"x-stainless-{name}" for name in ("lang", "os", "arch", "runtime", "runtime-version", "package-version",
+      "retry-count", "timeout", "helper-method", "of-tomorrow")),
+)  # fmt: skip
+
+
+def test_a_preflight_allows_what_the_sdks_send_in_a_browser_and_nothing_else() -> None:
+    wanted = ", ".join((*SDK_HEADERS, "cookie", "x-stainless-", "x-stainless-a\x0bb", "*"))
+    asked = knock(
+        "OPTIONS", "/v1/messages", origin="https://chat.example", access_control_request_method="POST",
+        access_control_request_headers=wanted,
+    )  # fmt: skip
+    allowed = answer_headers(judge(asked, POLICY))["Access-Control-Allow-Headers"].split(", ")
+    assert set(SDK_HEADERS) <= set(allowed)
+    assert not {"cookie", "*", "x-stainless-"} & set(allowed)
+    assert len(allowed) == len(set(allowed))
+
+
+def test_a_listed_page_may_read_every_header_of_ours() -> None:
+    exposed = answer_headers(judge(knock(origin="https://chat.example"), POLICY))["Access-Control-Expose-Headers"]
+    for name in ("request-id", "x-mesh-receipt", "x-mesh-cost", "x-ratelimit-remaining-tokens", "x-should-retry"):
+        assert name in exposed.split(", ")
+
+
 @pytest.mark.parametrize(
     "kind", ["application/json", "Application/JSON; charset=UTF-8", 'application/json;charset="utf-8"']
 )
@@ -157,7 +183,7 @@ def test_a_post_without_a_body_needs_no_type() -> None:
 
 
 def test_a_header_that_decides_may_not_be_sent_twice() -> None:
-    for name in ("host", "origin", "content-type", "authorization", "sec-fetch-site"):
+    for name in ("host", "origin", "content-type", "authorization", "x-api-key", "sec-fetch-site"):
         twice = knock()._replace(headers=[("host", "localhost:9337"), (name, "a"), (name, "b")])
         with pytest.raises(MalformedBody):
             judge(twice, POLICY)
@@ -186,6 +212,25 @@ def test_a_key_holder_from_outside_is_not_the_owner() -> None:
     assert principal is not None
     assert principal.caller.startswith("key:")
     assert not principal.admin
+
+
+@pytest.mark.parametrize("name", ["x-api-key", "api-key"])
+def test_a_key_under_another_name_goes_before_the_bearer(name: str) -> None:
+    principal = judge(knock(door=Door.OUTSIDE, sent={name: KEY, "authorization": "Bearer junk"}), POLICY).principal
+    assert principal is not None
+    assert principal.caller.startswith("key:")
+    with pytest.raises(Unauthorized):
+        judge(knock(door=Door.OUTSIDE, sent={name: "junk", "authorization": f"Bearer {KEY}"}), POLICY)
+
+
+def test_junk_keys_are_ignored_on_loopback_and_open_no_administration() -> None:
+    junk = {"x-api-key": "junk", "authorization": "Bearer junk"}
+    principal = judge(knock(sent=junk), POLICY).principal
+    assert principal is not None
+    assert (principal.caller, principal.admin) == (OWNER, False)
+    with pytest.raises(Unauthorized):
+        judge(knock(path="/api/models", sent={"x-api-key": "token"}), POLICY)
+    judge(knock(path="/api/models", sent={"x-api-key": "junk", "authorization": "Bearer token"}), POLICY)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from meshnode.domain import OWNER
 from meshnode.errors import Unauthorized
 from meshnode.gateway.keys import hash_of, new_key, parse_keys
-from meshnode.gateway.principal import Door, administrator, bearer, user
+from meshnode.gateway.principal import Door, administrator, bearer, key_of, user
 
 KEY = new_key(bytes(32))
 RING = parse_keys(hash_of(KEY))
@@ -28,6 +28,20 @@ RING = parse_keys(hash_of(KEY))
 )
 def test_the_token_of_a_header(header: str | None, token: str | None) -> None:
     assert bearer(header) == token
+
+
+@pytest.mark.parametrize(
+    ("headers", "key"),
+    [
+        ({}, None),
+        ({"authorization": "Bearer b"}, "b"),
+        ({"x-api-key": "x", "api-key": "a", "authorization": "Bearer b"}, "x"),
+        ({"api-key": "a", "authorization": "Bearer b"}, "a"),
+        ({"x-api-key": " ", "authorization": "Bearer b"}, "b"),
+    ],
+)
+def test_the_key_of_a_request(headers: dict[str, str], key: str | None) -> None:
+    assert key_of(headers) == key
 
 
 @pytest.mark.parametrize("token", [None, "wrong", KEY])

@@ -124,3 +124,13 @@ def test_a_vector_alone_pays_for_nothing_and_the_end_for_all() -> None:
     assert meter.prompt == 200
     meter.take(Finished(Usage(prompt_tokens=300)))
     assert (meter.prompt, meter.output) == (300, 0)
+
+
+def test_what_one_more_token_makes_of_the_counts() -> None:
+    meter = Meter()
+    assert meter.ahead() == (0, 0, 1)
+    meter.take(Started(100, 40))
+    assert meter.ahead() == (60, 40, 1), "the whole prompt is owed with the first token"
+    meter.take(TextDelta("ab", 0, (1, 2)))
+    assert meter.ahead() == (60, 40, 3)
+    assert (meter.prompt, meter.cached, meter.output) == (60, 40, 2)

@@ -10,7 +10,7 @@ import structlog
 import trio
 from trio.testing import MockClock
 
-from meshnode.domain import GenerationRequest, PeerId, Privacy, Sampling
+from meshnode.domain import GenerationRequest, PeerId, Preference, Privacy, Sampling
 from meshnode.engine.pool import open_pool
 from meshnode.errors import (
     CapabilityUnavailable,
@@ -29,7 +29,9 @@ from meshnode.errors import (
 from meshnode.events import Event, Failed, Finished, Loading, Queued, Started, TextDelta
 from meshnode.mesh.answer import Route
 from meshnode.mesh.course import MOST
-from meshnode.mesh.dispatch import ELSEWHERE, SEEK_S
+from meshnode.mesh.dispatch import ELSEWHERE
+from meshnode.mesh.ladder import ENOUGH
+from meshnode.mesh.planning import SEEK_S
 from meshnode.observe import Metrics
 from tests.kit.askers import (
     ACCEPT,
@@ -342,7 +344,9 @@ def _some_mesh(chance: random.Random) -> tuple[Mesh, GenerationRequest]:
     )
     here = chance.choice([(), (OURS,), (card("n"), OURS)])
     request = prompt(
-        model=chance.choice(["m", "m:q4_0", "n", "", "nowhere"]),
+        model=chance.choice(["m", "m:q4_0", "n", "", "nowhere", "fast", "best:tools"]),
+        fallbacks=tuple(chance.sample(["m:q8_0", "n", "nowhere", "cheapest"], chance.choice([0, 0, 1, 2]))),
+        provider=chance.choice([Preference(), Preference(), Preference(ignore=(BOB,)), Preference(fallbacks=False)]),
         privacy=chance.choice([Privacy.STANDARD, *Privacy]),
         deadline_s=chance.choice([None, 2.0, 400.0]),
         sampling=Sampling(seed=chance.choice([None, 7])),
@@ -370,9 +374,10 @@ async def _check_one(chance: random.Random) -> str:
     assert not opened, "an answer that was opened ends by an event"
     assert sum(isinstance(event, Started) for event in events) <= 1
     attempts = len(mesh.tried) + len(mesh.engines.asked)  # type: ignore[attr-defined]
-    assert attempts <= MOST == 5
+    assert attempts < ENOUGH + MOST == 13
     assert route is None or route.attempts >= attempts
-    assert len(set(mesh.tried)) == len(mesh.tried)
+    assert request.fallbacks or len({(peer, asked.model) for peer, asked in mesh.asker.asked}) == len(mesh.tried)
+    assert BOB not in mesh.tried or not request.provider.ignore
     if request.privacy is not Privacy.STANDARD:
         assert mesh.tried == [], "a private request went to a peer"
     seeds = [r.sampling.seed for r in (*mesh.engines.asked, *(r for _, r in mesh.asker.asked))]  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ from meshnode.domain import (
 )
 from meshnode.engine.pipe import Gauge
 from meshnode.engine.slot import ModelState
-from meshnode.mesh.estimate import FEATURES, OUTPUT_TOKENS, busyness, cost_uc, needs, of_local, of_peer
+from meshnode.mesh.estimate import FEATURES, OUTPUT_TOKENS, affordable, busyness, cost_uc, needs, of_local, of_peer
 from meshnode.mesh.estimate import features as features_of
 from meshnode.mesh.health import UNKNOWN, History
 from meshnode.wire.fields import Prices
@@ -114,3 +114,14 @@ def test_an_embedding_needs_room_for_its_longest_input_and_pays_for_all() -> Non
     assert (need.prompt, need.output) == (100 + 300 + 10, 0)
     assert need.least_context == need.full_context == 300
     assert need.body >= 400 + 300 + 40
+
+
+def test_a_bound_on_the_cost_is_tokens_that_it_surely_pays_for() -> None:
+    prices = Prices(10, 2, 80, 2000)
+    assert affordable(needs(prompt("x" * 400)), prices) is None
+    for bound in (100, 4000, 10**6):
+        need = needs(prompt("x" * 400, max_cost_uc=bound))
+        tokens = affordable(need, prices)
+        assert tokens is not None
+        assert tokens == 1 or cost_uc(prices, prompt=need.prompt, output=tokens) <= bound
+    assert affordable(needs(prompt("x", max_cost_uc=5)), Prices(0, 0, 0, 0)) is None

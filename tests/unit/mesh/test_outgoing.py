@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from meshnode.domain import FinishReason
 from meshnode.errors import InvalidField
 from meshnode.events import (
+    Charge,
     ChoiceFinished,
     Event,
     Failed,
@@ -23,12 +24,13 @@ from meshnode.events import (
     Usage,
 )
 from meshnode.mesh.asker import PeerHung
-from meshnode.mesh.outgoing import CREDIT, PROGRESS_S
+from meshnode.mesh.outgoing import CREDIT, PROGRESS_S, draft_of
 from meshnode.mesh.talk import ACCEPT_S, HANG_S
 from meshnode.wire import messages as m
+from tests.kit.mesh import make_self
 from tests.kit.peers import BOB
 from tests.kit.requests import endless, prompt
-from tests.kit.scenes import Scene, accepting, open_scene, telling, words
+from tests.kit.scenes import OFFER, Scene, accepting, open_scene, telling, words
 
 
 @pytest.fixture
@@ -228,3 +230,76 @@ async def test_a_reader_that_comes_back_late_finds_the_answer_where_it_was(
             while not isinstance(event := await anext(events), TextDelta):
                 assert isinstance(event, Heartbeat)
         nursery.cancel_scope.cancel()
+
+
+# --- what it may cost -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "most"),
+    [
+        ({"max_cost_uc": 4000}, 45),
+        ({"max_cost_uc": 4000, "tokens": 40}, 40),
+        ({"max_cost_uc": 4000, "tokens": 40, "choices": 3}, 15),
+        ({"max_cost_uc": 10**9, "tokens": 40, "choices": 3}, 40),
+        ({"max_cost_uc": 1}, 1),
+        ({"max_cost_uc": None}, 0),
+    ],
+)
+def test_an_answer_is_asked_for_no_longer_than_its_bound_pays_for(fields: dict[str, int], most: int) -> None:
+    us = make_self(BOB)
+    draft = draft_of(endless("hello", model="a", **fields), OFFER, OFFER.models[0], us)  # type: ignore[arg-type]
+    assert m.decode_terms(draft.terms).max_tokens == most
+
+
+async def test_an_answer_ends_before_it_costs_more_than_it_may(autojump_clock: MockClock, scene: Scene) -> None:
+    heard: list[m.Message] = []
+
+    async def provide() -> None:
+        puppet = await telling(scene, Started(300), *words(40)[1:])
+        while m.Cancel(1) not in heard:
+            heard.append(await puppet.hear())
+        await puppet.say(m.Events(((1, Failed("cancelled", "it left")),)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(provide)
+        events = await scene.whole(endless("hello", model="a", max_cost_uc=4000))
+    said = [event for event in events if isinstance(event, TextDelta)]
+    assert len(said) == 12, "a 300-token prompt and 12 tokens cost 3960"
+    assert events[-2:] == [
+        ChoiceFinished(FinishReason.LENGTH),
+        Finished(Usage(300, 12), charge=Charge("rcpt_" + (1).to_bytes(12, "big").hex(), 3960)),
+    ]
+    assert not scene.alice.violations
+
+
+async def test_a_prompt_that_costs_too_much_is_not_answered(autojump_clock: MockClock, scene: Scene) -> None:
+    async def provide() -> None:
+        puppet = await telling(scene, Started(400))
+        while not isinstance(await puppet.hear(), m.Cancel):
+            pass
+        await puppet.say(m.Events(((1, Failed("cancelled", "it left")),)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(provide)
+        events = await scene.whole(endless("hello", model="a", max_cost_uc=4000))
+    assert events[0] == Started(400)
+    assert isinstance(events[-1], Failed)
+    assert (events[-1].code, events[-1].param) == ("capability_unavailable", "max_cost")
+    assert (await scene.alice.book.accounts()).spent == 0
+
+
+async def test_the_last_event_says_what_it_cost_whatever_the_peer_claims(
+    autojump_clock: MockClock, scene: Scene
+) -> None:
+    closing = (ChoiceFinished(FinishReason.STOP), Finished(Usage(6, 40), charge=Charge("rcpt_lie", 1)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(telling, scene, *words(40), *closing)
+        last = (await scene.whole())[-1]
+    assert isinstance(last, Finished)
+    assert last.charge is not None
+    assert last.charge.cost_uc == 6 * 10 + 40 * 80
+    charged = scene.alice.charges.find(last.charge.receipt)
+    assert charged is not None
+    assert (charged.peer, charged.model, charged.provider) == (BOB.peer_id, "a", BOB.ledger_public)
+    assert (charged.prompt_tokens, charged.output_tokens, charged.cost_uc, charged.closed) == (6, 40, 3260, True)

@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from meshnode.domain import PeerId
-from meshnode.errors import ConfigError, ModelNotFound, NobodyServes, Unreachable
+from meshnode.domain import ModelId, PeerId
+from meshnode.errors import ConfigError, ModelNotFound, NobodyServes, NotFound, Unreachable
 from meshnode.events import Failed, Finished, TextDelta
 from meshnode.mesh import prune
 from meshnode.net.memory import MemoryHost, open_network
@@ -318,3 +318,43 @@ async def test_only_peers_of_no_use_are_parted_with(
         await bob.ask(endless("hello", model="m", tokens=40))
         await trio.sleep(2 * prune.IDLE_S)
         assert parted == {(CAROL.peer_id, DAVE.peer_id), (ALICE.peer_id, DAVE.peer_id)}
+
+
+# --- what it cost -----------------------------------------------------------------------------------
+
+
+async def test_an_answers_receipt_can_be_looked_up_until_both_have_signed(
+    autojump_clock: MockClock, town: Town
+) -> None:
+    async with (
+        town.open_node(ALICE, "m:q4") as alice,
+        town.open_node(CAROL, client_only=True, join=[alice.address]) as carol,
+    ):
+        await seen(lambda: carol.models() == {"m:q4": 1}, 5)
+        events, _ = await carol.ask(endless("hello", model="m", tokens=50))
+        last = events[-1]
+        assert isinstance(last, Finished)
+        assert last.charge is not None
+        view = await carol.peering.receipt(last.charge.receipt)
+        assert (view.peer, view.model, view.cost_uc) == (ALICE.peer_id, "m:q4", last.charge.cost_uc)
+        assert view.output_tokens == 50
+        assert view.state in ("owed", "signed")
+        while view.state != "confirmed":
+            await trio.sleep(0.1)
+            view = await carol.peering.receipt(last.charge.receipt)
+        assert view.paid_uc == view.cost_uc == (await carol.peering.credits()).spent
+        with pytest.raises(NotFound, match="no such receipt"):
+            await carol.peering.receipt("rcpt_0")
+        assert carol.peering.pace(ModelId("m:q4")).answers == 1
+        [rung] = carol.peering.explain(prompt(model="m"))
+        assert [candidate.node for candidate in rung.candidates] == [ALICE.peer_id]
+        [unknown] = carol.peering.explain(prompt(model="n"))
+        assert (unknown.code, unknown.candidates) == ("model_not_found", ())
+
+
+async def test_an_answer_of_this_node_costs_nothing(autojump_clock: MockClock, town: Town) -> None:
+    async with town.open_node(ALICE, "m:q4") as alice:
+        events, route = await alice.ask(endless("hello", model="fast", tokens=5))
+        assert (route.kind, route.reason) == ("local", "fast: here, to be loaded first")
+        assert isinstance(events[-1], Finished)
+        assert events[-1].charge is None

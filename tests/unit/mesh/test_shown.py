@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+import pytest
+
+from meshnode.domain import ModelId, PeerId, RequestId
+from meshnode.errors import ModelNotFound
+from meshnode.mesh.charges import Charged
 from meshnode.mesh.health import UNKNOWN, History
-from meshnode.mesh.shown import mesh_models, peer_view
+from meshnode.mesh.ladder import Rung
+from meshnode.mesh.shown import mesh_models, peer_view, receipt_view, rung_view
 from meshnode.net.transport import Link
+from meshnode.wire.fields import Prices
 from tests.kit.offers import model_offer, offer
 from tests.kit.peers import ALICE, BOB, CAROL
 
@@ -56,3 +66,33 @@ def test_a_peer_known_by_hearsay_says_from_whom() -> None:
 def test_a_peer_that_offers_nothing_is_shown_too() -> None:
     view = peer_view(BOB.peer_id, link=None, offer=None, source=None, age_s=None, history=UNKNOWN, avoided="")
     assert (view.models, view.source, view.offer_age_s, view.score) == ((), "", None, 1.0)
+
+
+CHARGED = Charged(
+    id="rcpt_1",
+    request=RequestId("r"),
+    model=ModelId("m"),
+    peer=PeerId("bob"),
+    provider=bytes(32),
+    prices=Prices(10, 2, 80, 2000),
+    created=1_700_000_000.5,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "confirmed", "state"),
+    [
+        ({"paid_uc": 10, "seq": 1}, 9, "open"),
+        ({"closed": True, "cost_uc": 20, "paid_uc": 10, "seq": 1}, 9, "owed"),
+        ({"closed": True, "cost_uc": 20, "paid_uc": 20, "seq": 3}, 2, "signed"),
+        ({"closed": True, "cost_uc": 20, "paid_uc": 20, "seq": 3}, 3, "confirmed"),
+    ],
+)
+def test_a_receipt_says_how_far_it_is(changes: dict[str, Any], confirmed: int, state: str) -> None:
+    view = receipt_view(msgspec.structs.replace(CHARGED, **changes), confirmed)
+    assert (view.state, view.created, view.output_uc) == (state, 1_700_000_000, 80)
+
+
+def test_a_model_that_is_none_is_shown_with_its_error() -> None:
+    rung = Rung("n", ModelId("n"), error=ModelNotFound("no model 'n'.", hint="Did you mean m?"))
+    assert (rung_view(rung).code, rung_view(rung).error) == ("model_not_found", "no model 'n'. Did you mean m?")

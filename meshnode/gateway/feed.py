@@ -8,29 +8,75 @@ bound of the channel is what makes a slow client slow its own generation down.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 import trio
 
-from meshnode.api.context import ApiContext, ArrivalView
-from meshnode.api.errors import as_error
-from meshnode.api.loading import still_on_its_way
 from meshnode.domain import FIRST_TOKEN_S, GenerationRequest
 from meshnode.errors import DeadlineExceeded, Draining, InternalFault, MeshnodeError, ModelNotFound
 from meshnode.events import Event, Failed, Finished, Loading, Queued, error_of
-from meshnode.gateway.turnstile import Turn
-from meshnode.mesh.answer import Answer, Route
+from meshnode.gateway.faults import as_error
+from meshnode.gateway.loading import still_on_its_way
+from meshnode.gateway.turnstile import Turn, Turnstile
+from meshnode.mesh.answer import Answer, Dispatcher, Route
 
 WINDOW: Final = 64
 """Events read ahead of the client."""
 
 
+class ArrivalView(Protocol):
+    """A model on its way to the disk: ``phase`` as of a pull, ``fraction`` in 0..1, ``over`` once it has ended.
+
+    ``changed`` is set, and replaced, whenever any of them changes.
+    """
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def phase(self) -> str: ...
+    @property
+    def fraction(self) -> float: ...
+    @property
+    def over(self) -> bool: ...
+    @property
+    def changed(self) -> trio.Event: ...
+
+
+class Arriving(Protocol):
+    """Knows what is being fetched."""
+
+    def arriving(self, name: str | None) -> ArrivalView | None:
+        """The fetch under way after which the model of that name (``None``: the default) will be here, if any."""
+
+
+class Desk(Protocol):
+    """What it takes to have a request answered; ``draining`` is set when the node stops."""
+
+    @property
+    def turnstile(self) -> Turnstile: ...
+    @property
+    def dispatcher(self) -> Dispatcher: ...
+    @property
+    def library(self) -> Arriving: ...
+    @property
+    def draining(self) -> trio.Event: ...
+
+
+class OpenDesk(NamedTuple):
+    """A :class:`Desk` of these parts."""
+
+    turnstile: Turnstile
+    dispatcher: Dispatcher
+    library: Arriving
+    draining: trio.Event
+
+
 class Feed:
     """Events of one request, the errors of its whole life included. Made by :func:`start_feed`."""
 
-    def __init__(self, context: ApiContext, request: GenerationRequest) -> None:
-        self._context = context
+    def __init__(self, desk: Desk, request: GenerationRequest) -> None:
+        self._desk = desk
         self._request = request
         self._send, self._receive = trio.open_memory_channel[Event](WINDOW)
         self._scope = trio.CancelScope()
@@ -74,19 +120,19 @@ class Feed:
                 self._error = as_error(error, self._request.id)
 
     async def _read(self) -> None:
-        with self._context.turnstile.turn() as turn:
+        with self._desk.turnstile.turn() as turn:
             request = await self._queue(turn)
             try:
                 await self._relay(request)
             except ModelNotFound:
-                arrival = self._context.library.arriving(request.model or None)
+                arrival = self._desk.library.arriving(request.model or None)
                 if arrival is None:
                     raise
                 await self._relay(await self._until_here(request, arrival))
 
     async def _relay(self, request: GenerationRequest) -> None:
         """The dispatcher's answer. Raises ModelNotFound, nothing being sent."""
-        async with self._context.dispatcher.open(request) as answer:
+        async with self._desk.dispatcher.open(request) as answer:
             self._answer = answer
             async for event in answer:
                 if isinstance(event, Failed):
@@ -127,7 +173,7 @@ class Feed:
         return _as_left(self._request, began)
 
     async def _end_with_node(self) -> None:
-        await self._context.draining.wait()
+        await self._desk.draining.wait()
         if not self._ended:
             self._error = Draining("the node is stopping.", hint="Try again when it is back.")
             self._scope.cancel()
@@ -141,10 +187,10 @@ def _as_left(request: GenerationRequest, began: float) -> GenerationRequest:
     return msgspec.structs.replace(request, deadline_s=left)
 
 
-def start_feed(nursery: trio.Nursery, context: ApiContext, request: GenerationRequest) -> Feed:
+def start_feed(nursery: trio.Nursery, desk: Desk, request: GenerationRequest) -> Feed:
     """Begin a request in its client's nursery. Raises Draining when the node takes no more."""
-    if context.draining.is_set():
+    if desk.draining.is_set():
         raise Draining("the node is stopping.", hint="Try again when it is back.")
-    feed = Feed(context, request)
+    feed = Feed(desk, request)
     nursery.start_soon(feed.run)
     return feed

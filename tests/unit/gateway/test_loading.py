@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from meshnode.api.chat import ChatRenderer
-from meshnode.api.feed import start_feed
 from meshnode.api.generation import EventStream
-from meshnode.api.loading import LONGEST_RETRY_S, SHORTEST_RETRY_S, UNKNOWN_RETRY_S, LoadWatch, still_on_its_way
 from meshnode.api.render import Heading
 from meshnode.domain import RequestId
 from meshnode.errors import ModelNotFound
 from meshnode.events import Event, Loading, Prefilling, Queued, Started, TextDelta
+from meshnode.gateway.feed import start_feed
+from meshnode.gateway.loading import LONGEST_RETRY_S, SHORTEST_RETRY_S, UNKNOWN_RETRY_S, LoadWatch, still_on_its_way
 from meshnode.models.arriving import Arrival
 from meshnode.models.catalogue import DEFAULT
 from meshnode.models.pull import PullProgress

@@ -9,11 +9,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from meshnode.api.feed import WINDOW, start_feed
 from meshnode.config import ApiSettings
 from meshnode.domain import GenerationRequest, ModelId, RequestId
 from meshnode.errors import Draining, InternalFault, ModelNotFound, Overloaded
 from meshnode.events import Finished, Started, TextDelta
+from meshnode.gateway.feed import WINDOW, start_feed
 from tests.kit.api import Scripted, a_context, endless, spoken
 
 REQUEST = GenerationRequest(id=RequestId("r1"), model=ModelId("tiny"), prompt="x")

@@ -1,0 +1,124 @@
+"""The bodies of ``POST /v1/messages`` and ``/v1/messages/count_tokens`` ⇄ the domain. Pure.
+
+Source: Anthropic's API reference, "Create a Message" and "Count tokens in a Message", betas that coding agents send
+included. Samplers and our own fields are those of :class:`meshnode.api.schema.CommonFields`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from meshnode.api.fields import Refusal, check_names, convert, integer, text, unsupported
+from meshnode.api.messages.blocks import Content
+from meshnode.api.messages.conversation import Messages, conversation
+from meshnode.api.messages.reasons import REFUSED
+from meshnode.api.messages.steering import steering
+from meshnode.api.messages.tools import Tools, choice, offer
+from meshnode.api.schema import COMMON_REFUSALS, Ask, Asker, CommonFields, StopList, ask, common, stopping
+from meshnode.api.strictjson import parse_object
+from meshnode.domain import GenerationRequest, Kind, ToolMode
+
+CLIENT_SESSION: Final = "x-claude-code-session-id"
+"""The header in which Claude Code names its session; ``session_id`` and ``x-session-id`` go before it."""
+MOST_SESSION: Final = 256
+
+
+class UserFields(msgspec.Struct, kw_only=True):
+    """``metadata``."""
+
+    user_id: Annotated[str, text(4096)] | None = None
+
+
+class PromptFields(CommonFields, kw_only=True):
+    """What a message and a count have in common: the fields with an effect, then those of ``NO_EFFECT``."""
+
+    messages: Messages
+    system: Content | None = None
+    stop_sequences: StopList | None = None
+    thinking: dict[str, Any] | None = None
+    output_config: dict[str, Any] | None = None
+    output_format: dict[str, Any] | None = None
+    tools: Tools | None = None
+    tool_choice: dict[str, Any] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+    cache_control: dict[str, Any] | None = None
+    context_management: dict[str, Any] | None = None
+    diagnostics: dict[str, Any] | None = None
+    speed: Literal["standard", "fast"] | None = None
+    user_profile_id: Annotated[str, text(256)] | None = None
+    workspace_id: Annotated[str, text(256)] | None = None
+    betas: list[str] | None = None
+    anthropic_version: Annotated[str, text(64)] | None = None
+
+
+class MessagesFields(PromptFields, kw_only=True):
+    """A request for a message; ``max_tokens`` 0 computes the prompt for its cache and answers nothing."""
+
+    max_tokens: Annotated[int, integer(0, 2**31 - 1)]
+
+
+FieldsT = TypeVar("FieldsT", bound=PromptFields)
+_REFUSALS: Final[Mapping[str, Refusal]] = {**COMMON_REFUSALS, **{name: one for name, (one, _) in REFUSED.items()}}
+
+
+def parse_messages(body: bytes, asker: Asker) -> Ask:
+    """A request for a message. Raises MalformedBody, InvalidField, UnknownField or UnsupportedParameter."""
+    fields = _fields(body, MessagesFields)
+    most = fields.max_tokens
+    fields.stop = fields.stop_sequences
+    request, echo = _request(fields, asker, {"stopping": stopping(fields, max(1, most))})
+    told = {"max_tokens": most, "stop_sequences": fields.stop_sequences or [], **echo}
+    return ask(fields, request)._replace(echo=told)
+
+
+def parse_count(body: bytes, asker: Asker) -> Ask:
+    """A request to count a prompt's tokens. Raises as :func:`parse_messages`."""
+    fields = _fields(body, PromptFields)
+    request, _ = _request(fields, asker, {})
+    counted = replace(request, kind=Kind.COUNT, constraint=None, choices=1)
+    return ask(fields, counted)._replace(stream=False)
+
+
+def _fields(body: bytes, kind: type[FieldsT]) -> FieldsT:
+    raw = parse_object(body)
+    for name, (refusal, reason) in REFUSED.items():
+        value = raw.get(name)
+        if value is not None and not refusal.neutral(value):
+            raise unsupported(name, f"Leave it out: {reason}.")
+    check_names(raw, kind, _REFUSALS)
+    fields = convert(raw, kind)
+    if isinstance(raw.get("metadata"), dict):
+        check_names(raw["metadata"], UserFields, {}, path="metadata")
+        convert(raw["metadata"], UserFields, path="metadata")
+    return fields
+
+
+def _request(fields: PromptFields, asker: Asker, more: Mapping[str, Any]) -> tuple[GenerationRequest, dict[str, Any]]:
+    """The domain's request, and what its answer repeats."""
+    offered = offer(fields.tools or ())
+    chosen, parallel = choice(fields.tool_choice, offered.tools)
+    steered = steering(fields.thinking, fields.output_config, fields.output_format)
+    if steered.constraint is not None and offered.tools and chosen.mode is not ToolMode.NONE:
+        hint = "Leave one of them out, or set tool_choice to none."
+        raise unsupported("tools", hint, what=" beside a form of the answer (output_config.format)")
+    arguments = {**common(fields, asker), **more}
+    if arguments["session"] is None and "x-session-id" not in asker.headers:
+        arguments["session"] = asker.headers.get(CLIENT_SESSION, "")[:MOST_SESSION] or None
+    request = GenerationRequest(
+        **arguments,
+        messages=conversation(fields.system, fields.messages),
+        tools=offered.tools,
+        tool_choice=chosen,
+        parallel_tool_calls=parallel,
+        constraint=steered.constraint,
+        reasoning_effort=steered.effort,
+        template_kwargs=json.dumps({**steered.template, **(fields.chat_template_kwargs or {})}, ensure_ascii=False),
+    )
+    echo = {"omitted": steered.omitted, "edits": fields.context_management is not None, "notes": list(offered.notes)}
+    return request, {name: value for name, value in echo.items() if value}

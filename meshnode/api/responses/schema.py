@@ -1,0 +1,104 @@
+"""The fields of ``POST /v1/responses``, honoured, without effect, and refused. Pure.
+
+Source: OpenAI's API reference for Responses and the types of its Python SDK; Codex for ``client_metadata``; the
+samplers and our own fields are those of chat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from meshnode.api.fields import Refusal, integer, never, only, text, without_effect
+from meshnode.api.schema import COMMON_REFUSALS, CommonFields
+
+MOST_TOP_LOGPROBS: Final = 20
+MOST_ITEMS: Final = 65536
+_COUNT: Final = 2**31 - 1
+INCLUDABLE: Final = (
+    "reasoning.encrypted_content",
+    "message.output_text.logprobs",
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+)
+"""What ``include`` may name. But for the first two it is about tools and images that do not exist here."""
+
+Items = Annotated[
+    list[dict[str, Any]], msgspec.Meta(max_length=MOST_ITEMS, description=f"an array of at most {MOST_ITEMS} items")
+]
+Metadata = Annotated[
+    dict[
+        Annotated[str, msgspec.Meta(max_length=64)],
+        Annotated[str, msgspec.Meta(max_length=512)],
+    ],
+    msgspec.Meta(
+        max_length=16,
+        description="an object of at most 16 strings of at most 512 characters, under names of at most 64",
+    ),
+]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+class ReasoningFields(msgspec.Struct, kw_only=True):
+    """``reasoning``. A thought is told whole, so there are no summaries; ``mode`` and ``context`` are OpenAI's own."""
+
+    effort: Effort | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+    context: str | None = None
+    mode: str | None = None
+
+
+class PromptFields(msgspec.Struct, kw_only=True):
+    """``prompt``: a stored template."""
+
+    id: Annotated[str, text(256)]
+    version: Annotated[str, text(32)] | None = None
+    variables: dict[str, Any] | None = None
+
+
+class ResponseFields(CommonFields, kw_only=True):
+    """The fields of a Responses request that are honoured, then those that change no answer."""
+
+    input: str | Items | None = None
+    instructions: str | None = None
+    max_output_tokens: Annotated[int, integer(1, _COUNT)] | None = None
+    previous_response_id: Annotated[str, text(128)] | None = None
+    prompt: dict[str, Any] | None = None
+    reasoning: dict[str, Any] | None = None
+    text: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+    top_logprobs: Annotated[int, integer(0, MOST_TOP_LOGPROBS)] | None = None
+    include: list[Literal[INCLUDABLE]] | None = None  # type: ignore[valid-type]  # a literal of a tuple
+    store: bool | None = None
+    background: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    metadata: Metadata | None = None
+
+    max_tool_calls: Annotated[int, integer(1, _COUNT)] | None = None
+    prompt_cache_key: Annotated[str, text(256)] | None = None
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    client_metadata: dict[str, Any] | None = None
+
+
+REFUSALS: Final[Mapping[str, Refusal]] = {
+    **COMMON_REFUSALS,
+    "conversation": never(),
+    "context_management": only([]),
+    "moderation": never(),
+    "truncation": only("disabled"),
+    "access_programs": without_effect(),
+    "image": without_effect(),
+}
+COUNT_REFUSALS: Final[Mapping[str, Refusal]] = {**REFUSALS, "personality": without_effect()}
+OF_CHAT: Final[Mapping[str, str]] = {"max_tokens": "Did you mean max_output_tokens?", "n": "Leave it out."}
+"""Fields of chat that Responses never had, and what is said to them."""

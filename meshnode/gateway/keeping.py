@@ -1,0 +1,52 @@
+"""Everything a node keeps at rest for its users, opened together; or, where the owner wants nothing kept, nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from meshnode.config import StoreSettings
+from meshnode.gateway.feed import Desk
+from meshnode.gateway.history import History, KeptHistory, NoHistory
+from meshnode.gateway.job import Jobs, NoJobs
+from meshnode.gateway.jobs import open_jobs
+from meshnode.identity import vault_key
+from meshnode.storage.database import Database
+from meshnode.storage.vault import DAY_S, Shelf, Vault
+
+
+class Keeping(NamedTuple):
+    """What is kept; ``vault`` is ``None`` where keeping is off."""
+
+    jobs: Jobs = NoJobs()
+    history: History = NoHistory()
+    vault: Vault | None = None
+
+
+NOTHING_KEPT = Keeping()
+
+
+@asynccontextmanager
+async def open_keeping(
+    settings: StoreSettings,
+    home: Path,
+    database: Database,
+    desk: Desk,
+    *,
+    entropy: Callable[[int], bytes],
+    now: Callable[[], float],
+) -> AsyncIterator[Keeping]:
+    """What is kept in the home, worked on while the block is open. Raises DamagedKey, HomeUnusable.
+
+    Switched off, the key is not made and nothing is written; what was kept before can be forgotten, and expires.
+    """
+    if not settings.enabled:
+        shelf = Shelf(database, now)
+        await shelf.expire()
+        yield Keeping(history=KeptHistory(shelf))
+        return
+    vault = Vault(database, vault_key(home, entropy), entropy=entropy, now=now, keep_s=settings.days * DAY_S)
+    async with open_jobs(vault, desk, now=now) as jobs:
+        yield Keeping(jobs, KeptHistory(vault, jobs.forget), vault)

@@ -1,0 +1,1 @@
+"""Mirrors meshnode/api/messages."""

@@ -1,0 +1,56 @@
+"""What is kept is opened together, or nothing is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from meshnode.config import StoreSettings
+from meshnode.domain import OWNER
+from meshnode.errors import Forbidden, NotFound
+from meshnode.gateway.keeping import Keeping, open_keeping
+from meshnode.storage.database import open_threaded
+from tests.kit.api import Scripted, a_context
+from tests.kit.jobs import a_job
+
+
+@asynccontextmanager
+async def kept(home: Path, settings: StoreSettings) -> AsyncIterator[Keeping]:
+    """What a home keeps."""
+    desk = a_context(Scripted([]), [])
+    async with (
+        open_threaded(home / "meshnode.db") as database,
+        open_keeping(settings, home, database, desk, entropy=os.urandom, now=lambda: 1.0) as keeping,
+    ):
+        yield keeping
+
+
+async def test_what_was_kept_is_there_at_the_next_start_and_sealed(tmp_path: Path) -> None:
+    async with kept(tmp_path, StoreSettings()) as keeping:
+        await keeping.jobs.keep(a_job())
+    async with kept(tmp_path, StoreSettings()) as keeping:
+        assert (await keeping.jobs.job(OWNER, "job_1")).request.prompt == "hi"
+        assert keeping.jobs.keeps
+
+
+async def test_switched_off_nothing_is_kept_no_key_made_and_the_old_can_be_forgotten(tmp_path: Path) -> None:
+    async with kept(tmp_path, StoreSettings()) as keeping:
+        await keeping.jobs.keep(a_job())
+    (tmp_path / "vault.key").unlink()
+    async with kept(tmp_path, StoreSettings(enabled=False)) as keeping:
+        assert not keeping.jobs.keeps
+        for call in (keeping.jobs.keep, keeping.jobs.submit):
+            with pytest.raises(Forbidden, match=r"store\.enabled"):
+                await call(a_job())
+        for look in (keeping.jobs.job, keeping.jobs.cancel, keeping.jobs.delete):
+            with pytest.raises(NotFound):
+                await look(OWNER, "job_1")
+        with pytest.raises(NotFound):
+            keeping.jobs.follow(OWNER, "job_1")
+        assert (await keeping.jobs.jobs(OWNER)).jobs == ()
+        assert await keeping.history.clear() == {"job": 1}
+    assert not (tmp_path / "vault.key").exists()
