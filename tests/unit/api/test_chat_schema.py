@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from openai.types.chat import completion_create_params
 
 from meshnode.api.chat_schema import REFUSALS, ChatFields, parse_chat
-from meshnode.api.schema import Ask, Asker
+from meshnode.api.schema import Ask, Asker, Keep, TemplateUse
 from meshnode.domain import (
     OWNER,
     ConstraintKind,
@@ -44,6 +44,13 @@ def test_the_smallest_request() -> None:
     assert asked.request.messages == (Message(role=Role.USER, parts=(TextPart("hi"),)),)
     assert asked.request.stopping.max_tokens is None
     assert (asked.stream, asked.include_usage, asked.request.model) == (False, False, "")
+
+
+def test_a_conversation_may_be_shortened_where_the_client_says_so() -> None:
+    assert parse().request.transforms == ()
+    assert parse(transforms=["middle-out"]).request.transforms == ("middle-out",)
+    assert parse(plugins=[{"id": "context-compression"}]).request.transforms == ("middle-out",)
+    assert refused(InvalidField, transforms=["rot13"]).param == "transforms[0]"
 
 
 def test_roles_names_and_text_parts() -> None:
@@ -111,7 +118,6 @@ def test_what_changes_no_answer_is_accepted(name: str, value: object) -> None:
         ("modalities", ["text", "audio"]),
         ("prediction", {"type": "content"}),
         ("lora", [{"id": 0}]),
-        ("store", True),
         ("web_search_options", {}),
         ("moderation", {}),
     ],
@@ -312,3 +318,18 @@ def test_constraint_and_tools_together_are_refused_unless_no_tool_may_be_called(
     both = {"tools": [LOOK_UP], "response_format": {"type": "json_object"}}
     assert refused(UnsupportedParameter, **both).param == "tools"
     assert parse(**both, tool_choice="none").request.constraint is not None
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ({}, Keep()),
+        ({"store": False, "async_mode": None}, Keep()),
+        ({"store": True}, Keep(store=True)),
+        ({"async_mode": True}, Keep(background=True)),
+        ({"store": True, "template": "t"}, Keep(store=True, template=TemplateUse("t", None, {}))),
+    ],
+)
+def test_what_is_to_be_kept_is_told(sent: dict[str, object], kept: Keep) -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": "hi"}], **sent}).encode()
+    assert parse_chat(body, Asker(RequestId("r"), OWNER)).keep == kept
