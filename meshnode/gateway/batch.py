@@ -261,8 +261,11 @@ class Splitter:
         """The lines that this piece ends."""
         *whole, rest = piece.split(b"\n")
         for part in whole:
-            self._hold(part)
-            yield from self._line()
+            if part or self._size:
+                self._hold(part)
+                yield from self._line()
+            else:
+                self._number += 1
         self._hold(rest)
 
     def end(self) -> Iterator[tuple[int, bytes | None]]:
