@@ -39,6 +39,7 @@ from meshnode.identity import Identity, load_or_create
 from meshnode.memory import ModelMemory
 from meshnode.mesh.consent import at_start
 from meshnode.mesh.peering import Peering, World, open_peering
+from meshnode.mesh.several import SeveralDispatcher
 from meshnode.models.catalogue import best_for, suggestion
 from meshnode.models.fetch import reachable
 from meshnode.models.library import Library, open_library
@@ -257,7 +258,7 @@ class _Node:
     def _desk(self) -> OpenDesk:
         api = self._settings.api
         turnstile = Turnstile(Admission(max_generating=api.max_generating, max_queued=api.max_queued))
-        return OpenDesk(turnstile, self._peering.dispatcher, self._library, self._stop)
+        return OpenDesk(turnstile, SeveralDispatcher(self._peering.dispatcher), self._library, self._stop)
 
     def _open_keeping(self, desk: OpenDesk) -> AbstractAsyncContextManager[Keeping]:
         return open_keeping(self._settings.store, self._home, self._database, desk, entropy=os.urandom, now=time.time)

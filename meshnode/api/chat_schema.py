@@ -24,6 +24,7 @@ from meshnode.api.schema import (
 from meshnode.api.strictjson import parse_object
 from meshnode.api.template_schema import Variables, template_use
 from meshnode.api.tools_schema import MAX_TOOLS, tool_calls, tool_choice, tools
+from meshnode.api.transforms import Plugins, Transforms, transforms
 from meshnode.domain import GenerationRequest, Message, Part, ReasoningPart, RefusalPart, Role, TextPart, ToolMode
 from meshnode.errors import InvalidField
 
@@ -52,6 +53,8 @@ class ChatFields(CommonFields, kw_only=True):
     parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, integer(0, MOST_TOP_LOGPROBS)] | None = None
+    transforms: Transforms | None = None
+    plugins: Plugins | None = None
 
     prompt_cache_key: Annotated[str, text(256)] | None = None
     prompt_cache_retention: Annotated[str, text(64)] | None = None
@@ -140,6 +143,7 @@ def read_chat(raw: Mapping[str, Any], asker: Asker) -> Ask:
         top_logprobs=_top_logprobs(fields),
         messages=tuple(_message(message, f"messages[{index}]") for index, message in enumerate(fields.messages or ())),
         reasoning_effort=fields.reasoning_effort,
+        transforms=transforms(fields.transforms, fields.plugins),
         template_kwargs=json.dumps(fields.chat_template_kwargs or {}, ensure_ascii=False),
     )
     answered = ask(fields, request)

@@ -10,6 +10,7 @@ import trio
 from quart import Response, request
 
 from meshnode.api import sse
+from meshnode.api.answer_headers import settled
 from meshnode.api.asgi import body_of, current
 from meshnode.api.context import ApiContext
 from meshnode.api.dialect import Dialect as Dialect
@@ -132,6 +133,7 @@ async def _whole(giving: _Giving, source: Source, clocks: _Clocks) -> Response:
     response = Response(sse.encode(renderer.whole()), content_type="application/json")
     times = event.timings
     response.headers.update(_headers(source.route, times.queue_ms, overhead_ms(times, clocks.total_ms())))
+    response.headers.update(settled(event))
     if isinstance(source, KeepingFeed) and source.warning:
         response.headers["x-mesh-warning"] = source.warning
     return response
@@ -149,14 +151,15 @@ async def _next_or_later(source: Source, watch: LoadWatch) -> Event:
 
 async def _stream(giving: _Giving, source: Source, clocks: _Clocks) -> Response:
     context, dialect, ask, _ = giving
+    as_kept = isinstance(source, JobFeed)
+    at_once = as_kept and dialect.pending is not None  # its first words are of the job
     begun: Event | None = None
-    with trio.move_on_after(context.commit_after_s):
+    with trio.move_on_after(0 if at_once else context.commit_after_s):
         begun = await source.receive()
         while isinstance(begun, WAITS):
             begun = await source.receive()
     queue_ms = clocks.since_handed_over_ms()
     renderer = giving.renderer(source, include_usage=ask.include_usage)
-    as_kept = isinstance(source, JobFeed)
     stream = EventStream(context, source, renderer, begun, ask.request.id, voice=dialect.voice, as_kept=as_kept)
     response = Response(stream, content_type=EVENT_STREAM)
     response.headers.update(STREAM_HEADERS)

@@ -21,7 +21,7 @@ from meshnode.gateway.keys import KeyRing
 from meshnode.gateway.principal import Door, Principal, administrator, bearer, key_of, user
 
 LOOPBACK_HOSTS: Final = ("127.0.0.1", "[::1]", "localhost")
-OPEN_PATHS: Final = frozenset({"/health", "/metrics", "/api/status"})
+OPEN_PATHS: Final = frozenset({"/health", "/metrics", "/api/status", "/api/catalog"})
 """Answered without a key: they say how the node fares and nothing of anybody."""
 UPLOAD: Final = ("POST", "/v1/files")
 """The one call whose body is ``multipart/form-data``."""

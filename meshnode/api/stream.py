@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 import trio
 from quart.wrappers.response import ResponseBody
 
+from meshnode.api.answer_headers import trailer
 from meshnode.api.context import ApiContext
 from meshnode.api.errors import as_error
 from meshnode.api.render import Renderer, coalesce, waiting
@@ -97,7 +98,7 @@ class EventStream(ResponseBody):
     async def _next(self) -> bytes:
         if self._silent:
             self._silent = False
-            return self._idle()
+            return self._opening() or self._idle()
         events = self._begun or await self._more()
         self._begun = []
         if not events:
@@ -109,10 +110,14 @@ class EventStream(ResponseBody):
         self._answering = self._answering or bool(piece)
         if isinstance(events[-1], Finished):
             self._over = True
-            return piece + self._voice.done
+            return piece + trailer(events[-1]) + self._voice.done
         if not piece and isinstance(self._waits_for, Loading) and trio.current_time() >= self._spoke + PROGRESS_EVERY_S:
             return self._idle()
         return piece
+
+    def _opening(self) -> bytes:
+        """What is told of a kept answer before it begins: its id, where the dialect has an event for that."""
+        return self._framed(self._renderer.chunks([Queued(0)])) if self._as_kept else b""
 
     def _idle(self) -> bytes:
         """What keeps a stream alive that has nothing to say."""

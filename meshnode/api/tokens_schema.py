@@ -1,7 +1,7 @@
 """The bodies of ``POST /tokenize``, ``/detokenize`` and ``/apply-template`` ⇄ the domain. Pure.
 
-Source: llama.cpp's server, whose shapes these are. Beyond it, ``/tokenize`` takes its text as ``prompt`` or ``text`` (as
-vLLM's does), and a conversation as chat completions takes it; a ``model`` may be named, since there may be several.
+Source: llama.cpp's server, whose shapes these are. Beyond it, ``/tokenize`` takes its text as ``prompt`` or ``text``
+(so does vLLM), and a conversation as chat completions takes it; a ``model`` may be named, since there may be several.
 What chat's fields say of sampling is read, and changes nothing.
 """
 

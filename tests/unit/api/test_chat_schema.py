@@ -46,6 +46,13 @@ def test_the_smallest_request() -> None:
     assert (asked.stream, asked.include_usage, asked.request.model) == (False, False, "")
 
 
+def test_a_conversation_may_be_shortened_where_the_client_says_so() -> None:
+    assert parse().request.transforms == ()
+    assert parse(transforms=["middle-out"]).request.transforms == ("middle-out",)
+    assert parse(plugins=[{"id": "context-compression"}]).request.transforms == ("middle-out",)
+    assert refused(InvalidField, transforms=["rot13"]).param == "transforms[0]"
+
+
 def test_roles_names_and_text_parts() -> None:
     messages = [
         {"role": "system", "content": "be brief", "name": "boss"},
