@@ -20,7 +20,8 @@ from pathlib import Path
 import trio
 
 from meshnode import __version__, observe
-from meshnode.api.app import create_app
+from meshnode.api.app import DIALECTS, create_app
+from meshnode.api.batches.work import DialectWork
 from meshnode.api.context import ApiContext, NodeFacts
 from meshnode.api.server import Timing, serve
 from meshnode.config import Settings
@@ -233,15 +234,18 @@ class _Node:
         """The HTTP servers are up; at the end, answers under way are closed before the connections are."""
         desk = self._desk()
         async with self._open_keeping(desk) as kept, trio.open_nursery() as nursery:
+            context = self._context(desk, kept)
             serve_api = partial(
                 serve,
-                create_app(self._context(desk, kept)),
+                create_app(context),
                 self._settings.api,
                 control_socket=self._home / CONTROL_SOCKET,
                 draining=self._stop,
                 timing=Timing(graceful_s=self._settings.stop_deadline_s),
             )
             nursery.start_soon(canary, self._metrics)
+            if kept.batches is not None:
+                nursery.start_soon(kept.batches.run, DialectWork(context, DIALECTS), self._stop)
             async with trio.open_nursery() as server:
                 bound = await server.start(serve_api)
                 self._urls = bound.urls
@@ -272,6 +276,8 @@ class _Node:
             turnstile=desk.turnstile,
             jobs=kept.jobs,
             history=kept.history,
+            files=kept.files,
+            batches=kept.batches,
             admin_token=new_admin_token(self._home, os.urandom),
             entropy=os.urandom,
             clock=trio.current_time,

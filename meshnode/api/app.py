@@ -13,15 +13,21 @@ from werkzeug.exceptions import MethodNotAllowed as HttpMethodNotAllowed
 from meshnode.api import errors
 from meshnode.api.admin import admin
 from meshnode.api.asgi import Connection, current
+from meshnode.api.batches.routes import batches
+from meshnode.api.catalog import catalog
 from meshnode.api.chat import ChatRenderer
 from meshnode.api.chat_schema import parse_chat
+from meshnode.api.compare import compare
 from meshnode.api.completions import CompletionRenderer
 from meshnode.api.completions_schema import parse_completion
 from meshnode.api.context import ApiContext
+from meshnode.api.docs.routes import docs
 from meshnode.api.embeddings import EmbeddingRenderer
 from meshnode.api.embeddings_schema import parse_embedding
+from meshnode.api.explain import explain
 from meshnode.api.generation import Dialect, answer
 from meshnode.api.guard import Knock, Policy, answer_headers, judge
+from meshnode.api.jobs import jobs
 from meshnode.api.mesh import mesh
 from meshnode.api.messages.count import CountRenderer
 from meshnode.api.messages.render import MessagesRenderer
@@ -31,15 +37,14 @@ from meshnode.api.pages import load_pages, pages
 from meshnode.api.read_back import read_back
 from meshnode.api.rerank import RerankRenderer
 from meshnode.api.rerank_schema import parse_rerank
-from meshnode.api.responses.parse import parse_response
-from meshnode.api.responses.render import ResponseRenderer
+from meshnode.api.responses.routes import RESPONSE, RESPONSE_COUNT, responses
 from meshnode.api.sse import encode
 from meshnode.api.status import status
 from meshnode.api.templates import templates
 from meshnode.api.tls import certificate_names
 from meshnode.api.tokens import TokensRenderer
 from meshnode.api.tokens_schema import parse_apply_template, parse_detokenize, parse_tokenize
-from meshnode.api.voice import ANTHROPIC, RESPONSES, Voice, voice_of
+from meshnode.api.voice import ANTHROPIC, Voice, voice_of
 from meshnode.errors import BodyTooLarge, InternalFault, MalformedBody, MeshnodeError, MethodNotAllowed, NotFound
 
 BODY_TIMEOUT_S: Final = 60
@@ -50,7 +55,6 @@ _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 CHAT: Final = Dialect("chat", "chatcmpl-", parse_chat, ChatRenderer)
 COMPLETION: Final = Dialect("completion", "cmpl-", parse_completion, CompletionRenderer, prepare=read_back)
 EMBEDDING: Final = Dialect("embedding", "embd-", parse_embedding, EmbeddingRenderer)
-RESPONSE: Final = Dialect("response", "resp_", parse_response, ResponseRenderer, RESPONSES)
 MESSAGES: Final = Dialect("messages", "msg_", parse_messages, MessagesRenderer, ANTHROPIC)
 COUNT: Final = Dialect("messages count", "count_", parse_count, CountRenderer, ANTHROPIC)
 DIALECTS: Final = {
@@ -58,6 +62,7 @@ DIALECTS: Final = {
     "completions": COMPLETION,
     "embeddings": EMBEDDING,
     "responses": RESPONSE,
+    "responses/input_tokens": RESPONSE_COUNT,
     "messages": MESSAGES,
     "messages/count_tokens": COUNT,
 }
@@ -88,9 +93,12 @@ def create_app(context: ApiContext) -> QuartTrio:
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     _guard(app, context)
     _errors(app, context)
-    for room in (models, status, admin, mesh, templates):
+    for room in (models, status, catalog, admin, mesh, explain, templates, compare, responses):
         app.register_blueprint(room(context))
+    app.register_blueprint(jobs(context, {dialect.name: dialect for dialect in DIALECTS.values()}))
     app.register_blueprint(pages(load_pages()))
+    app.register_blueprint(batches(context, [f"/v1/{path}" for path in DIALECTS]))
+    app.register_blueprint(docs(context.facts))
 
     for path, dialect in {**DIALECTS, **AT_ROOT}.items():
         _route(app, context, path, dialect, at_root=path in AT_ROOT)

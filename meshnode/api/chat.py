@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from meshnode.api.answer_headers import account
 from meshnode.api.errors import envelope
 from meshnode.api.render import NOTHING, Call, Collected, Heading, timings, usage
 from meshnode.errors import MeshnodeError
@@ -106,6 +107,7 @@ class ChatRenderer:
             "choices": [],
             "usage": usage(finished.usage),
             "timings": timings(finished),
+            **account(finished),
         }
 
     def _choice(self, index: int) -> dict[str, Any]:

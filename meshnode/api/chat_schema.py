@@ -16,7 +16,6 @@ from meshnode.api.schema import (
     Ask,
     Asker,
     CommonFields,
-    Keep,
     StreamOptions,
     Verbosity,
     ask,
@@ -171,8 +170,9 @@ def read_chat(raw: Mapping[str, Any], asker: Asker) -> Ask:
         transforms=transforms(fields.transforms, fields.plugins),
         template_kwargs=json.dumps(fields.chat_template_kwargs or {}, ensure_ascii=False),
     )
-    made = ask(fields, request)._replace(keep=Keep(template=use))
-    return made._replace(echo={"functions": True}) if fields.functions else made
+    answered = ask(fields, request)
+    answered = answered._replace(keep=answered.keep._replace(template=use))
+    return answered._replace(echo={"functions": True}) if fields.functions else answered
 
 
 def _tools(fields: ChatFields) -> tuple[tuple[Tool, ...], ToolChoice]:

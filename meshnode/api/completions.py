@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from meshnode.api.answer_headers import account
 from meshnode.api.errors import envelope
 from meshnode.api.render import NOTHING, Collected, Heading, timings, usage
 from meshnode.errors import MeshnodeError
@@ -86,7 +87,7 @@ class CompletionRenderer:
             case ChoiceFinished(reason=reason, choice=choice):
                 return [self._piece(self._choice(choice, self._repeated(choice), reason.value))]
             case Finished() if self._include_usage:
-                return [self._body([]) | {"usage": usage(event.usage), "timings": timings(event)}]
+                return [self._body([]) | {"usage": usage(event.usage), "timings": timings(event), **account(event)}]
             case _:
                 return []
 

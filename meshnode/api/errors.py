@@ -86,6 +86,11 @@ def headers(error: MeshnodeError) -> dict[str, str]:
     return found
 
 
+def retry_after(code: str) -> float | None:
+    """How many seconds after an error of this code trying again may help, unless the error knows better."""
+    return next((wait for kind, wait in _RETRY_AFTER_S.items() if kind.code == code), None)
+
+
 def _type(error: MeshnodeError) -> str:
     if error.status == 401:
         return "authentication_error"

@@ -104,6 +104,8 @@ class CommonFields(ConstraintFields, kw_only=True):
     cache_prompt: bool | None = None
     deadline_ms: Annotated[int, integer(1, 86_400_000)] | None = None
     session_id: Annotated[str, text(256)] | None = None
+    store: bool | None = None
+    async_mode: bool | None = None
 
     user: Annotated[str, text(256)] | None = None
     metadata: dict[str, Any] | None = None
@@ -113,13 +115,11 @@ class CommonFields(ConstraintFields, kw_only=True):
 
 
 COMMON_REFUSALS: Final[Mapping[str, Refusal]] = {
-    "store": only(False),
     "lora": only([]),
     "template": never(),
     "variables": never(),
     "transforms": only([]),
     "plugins": only([]),
-    "async_mode": only(False),
 }
 
 
@@ -202,7 +202,8 @@ def common(fields: CommonFields, asker: Asker) -> dict[str, Any]:
 def ask(fields: CommonFields, request: GenerationRequest) -> Ask:
     """The request with how it is to be answered."""
     options = fields.stream_options or StreamOptions()
-    return Ask(request, fields.stream is True, options.include_usage is True, fields.model)
+    keep = Keep(store=fields.store is True, background=fields.async_mode is True)
+    return Ask(request, fields.stream is True, options.include_usage is True, fields.model, keep=keep)
 
 
 def sampling(fields: CommonFields) -> Sampling:

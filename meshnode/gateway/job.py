@@ -54,10 +54,11 @@ class Job(Record, frozen=True):
 
 
 class JobPage(NamedTuple):
-    """Some jobs, and whether there are more behind them."""
+    """Some jobs, whether there are more behind them, and after which id those begin."""
 
     jobs: tuple[Job, ...]
     more: bool
+    last: str | None = None
 
 
 class Jobs(Protocol):

@@ -107,7 +107,7 @@ class KeptJobs:
         """See the protocol."""
         page = await self._vault.page(principal, KIND, after=after, limit=limit, newest_first=newest_first)
         jobs = [kept.job for item in page.items if (kept := _kept(item)) is not None]
-        return JobPage(tuple(self._as_it_is(job) for job in jobs), page.more)
+        return JobPage(tuple(self._as_it_is(job) for job in jobs), page.more, page.last)
 
     async def cancel(self, principal: CallerId, id_: str) -> Job:
         """See the protocol."""

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from meshnode.config import StoreSettings
+from meshnode.gateway.batches import Batches
 from meshnode.gateway.feed import Desk
+from meshnode.gateway.files import Files
 from meshnode.gateway.history import History, KeptHistory, NoHistory
 from meshnode.gateway.job import Jobs, NoJobs
 from meshnode.gateway.jobs import open_jobs
@@ -18,11 +20,13 @@ from meshnode.storage.vault import DAY_S, Shelf, Vault
 
 
 class Keeping(NamedTuple):
-    """What is kept; ``vault`` is ``None`` where keeping is off."""
+    """What is kept; ``vault``, ``files`` and ``batches`` are ``None`` where keeping is off."""
 
     jobs: Jobs = NoJobs()
     history: History = NoHistory()
     vault: Vault | None = None
+    files: Files | None = None
+    batches: Batches | None = None
 
 
 NOTHING_KEPT = Keeping()
@@ -40,6 +44,7 @@ async def open_keeping(
 ) -> AsyncIterator[Keeping]:
     """What is kept in the home, worked on while the block is open. Raises DamagedKey, HomeUnusable.
 
+    Batches are carried out where :meth:`~meshnode.gateway.batches.Batches.run` is: they need the dialects.
     Switched off, the key is not made and nothing is written; what was kept before can be forgotten, and expires.
     """
     if not settings.enabled:
@@ -48,5 +53,8 @@ async def open_keeping(
         yield Keeping(history=KeptHistory(shelf))
         return
     vault = Vault(database, vault_key(home, entropy), entropy=entropy, now=now, keep_s=settings.days * DAY_S)
+    files = Files(vault, entropy=entropy, now=now)
+    batches = Batches(vault, files, entropy=entropy, now=now)
+    await batches.take_up()
     async with open_jobs(vault, desk, now=now) as jobs:
-        yield Keeping(jobs, KeptHistory(vault, jobs.forget), vault)
+        yield Keeping(jobs, KeptHistory(vault, jobs.forget, batches.forget), vault, files, batches)

@@ -23,6 +23,8 @@ DAY_S: Final = 86_400
 NONCE_BYTES: Final = 12
 _FORMAT: Final = b"\x01"
 _COLUMNS: Final = "principal, kind, id, part_of, created, expires, unfinished, blob"
+_ID: Final = 2
+"""The place of the id in these."""
 _log = structlog.get_logger()
 
 
@@ -44,10 +46,11 @@ class Item(Record, frozen=True):
 
 
 class Page(NamedTuple):
-    """Some objects in order, and whether there are more behind them."""
+    """Some objects in order, whether there are more behind them, and after which id those begin."""
 
     items: tuple[Item, ...]
     more: bool
+    last: str | None = None
 
 
 class Ref(NamedTuple):
@@ -118,14 +121,17 @@ class Vault(Shelf):
 
         await self._database.write(insert)
 
-    async def replace(self, item: Item) -> bool:
-        """Keep this in the place of the one that is there; false, and nothing done, where none is (any more)."""
+    async def replace(self, item: Item, *beside: Item) -> bool:
+        """Keep this in the place of the one that is there, and others with it, all or none.
+
+        False, and nothing done, where none is there (any more).
+        """
 
         def update(connection: Connection) -> bool:
             query = "SELECT 1 FROM sealed WHERE principal = ? AND kind = ? AND id = ?"
             there = connection.execute(query, (item.principal, item.kind, item.id)).fetchone() is not None
-            if there:
-                self._insert(connection, item)
+            for one in (item, *beside) if there else ():
+                self._insert(connection, one)
             return there
 
         return await self._database.write(update)
@@ -175,8 +181,10 @@ class Vault(Shelf):
             if after is not None:
                 start = _place(connection, principal, kind, after)
             rows = connection.execute(query, (principal, kind, part_of, now, start, limit + 1)).fetchall()
-            opened = (self._opened(row) for row in rows[:limit])
-            return Page(tuple(item for item in opened if item is not None), len(rows) > limit)
+            seen = rows[:limit]
+            opened = (self._opened(row) for row in seen)
+            last = seen[-1][_ID] if seen else None
+            return Page(tuple(item for item in opened if item is not None), len(rows) > limit, last)
 
         return await self._database.read(select)
 

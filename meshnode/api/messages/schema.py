@@ -21,7 +21,7 @@ from meshnode.api.messages.steering import steering
 from meshnode.api.messages.tools import Tools, choice, offer
 from meshnode.api.schema import COMMON_REFUSALS, Ask, Asker, CommonFields, StopList, ask, common, stopping
 from meshnode.api.strictjson import parse_object
-from meshnode.domain import GenerationRequest, Kind, ToolMode
+from meshnode.domain import GenerationRequest, Kind
 
 CLIENT_SESSION: Final = "x-claude-code-session-id"
 """The header in which Claude Code names its session; ``session_id`` and ``x-session-id`` go before it."""
@@ -104,9 +104,6 @@ def _request(fields: PromptFields, asker: Asker, more: Mapping[str, Any]) -> tup
     offered = offer(fields.tools or ())
     chosen, parallel = choice(fields.tool_choice, offered.tools)
     steered = steering(fields.thinking, fields.output_config, fields.output_format)
-    if steered.constraint is not None and offered.tools and chosen.mode is not ToolMode.NONE:
-        hint = "Leave one of them out, or set tool_choice to none."
-        raise unsupported("tools", hint, what=" beside a form of the answer (output_config.format)")
     arguments = {**common(fields, asker), **more}
     if arguments["session"] is None and "x-session-id" not in asker.headers:
         arguments["session"] = asker.headers.get(CLIENT_SESSION, "")[:MOST_SESSION] or None

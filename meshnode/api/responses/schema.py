@@ -13,6 +13,8 @@ import msgspec
 
 from meshnode.api.fields import Refusal, integer, never, only, text, without_effect
 from meshnode.api.schema import COMMON_REFUSALS, CommonFields
+from meshnode.api.schema import NO_EFFECT as COMMON_NO_EFFECT
+from meshnode.api.template_schema import Variables
 
 MOST_TOP_LOGPROBS: Final = 20
 MOST_ITEMS: Final = 65536
@@ -58,9 +60,9 @@ class ReasoningFields(msgspec.Struct, kw_only=True):
 class PromptFields(msgspec.Struct, kw_only=True):
     """``prompt``: a stored template."""
 
-    id: Annotated[str, text(256)]
+    id: Annotated[str, text(64)]
     version: Annotated[str, text(32)] | None = None
-    variables: dict[str, Any] | None = None
+    variables: Annotated[dict[str, Any], msgspec.Meta(max_length=256)] | None = None
 
 
 class ResponseFields(CommonFields, kw_only=True):
@@ -80,6 +82,8 @@ class ResponseFields(CommonFields, kw_only=True):
     include: list[Literal[INCLUDABLE]] | None = None  # type: ignore[valid-type]  # a literal of a tuple
     store: bool | None = None
     background: bool | None = None
+    template: Annotated[str, text(128)] | None = None
+    variables: Variables | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     metadata: Metadata | None = None
 
@@ -100,5 +104,22 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
     "image": without_effect(),
 }
 COUNT_REFUSALS: Final[Mapping[str, Refusal]] = {**REFUSALS, "personality": without_effect()}
+NO_EFFECT: Final[Mapping[str, str]] = {
+    **COMMON_NO_EFFECT,
+    "metadata": "notes of your own: the response repeats them",
+    "max_tool_calls": "it counts calls of OpenAI's built-in tools, of which there are none here",
+    "client_metadata": "what a coding agent says of itself",
+    "reasoning.summary": "a thought is told whole, so there is nothing to sum up",
+    "reasoning.generate_summary": "the older name of summary",
+    "reasoning.mode": "OpenAI's models alone have modes",
+    "reasoning.context": "every thought that is sent back is shown to the model, as far as its template takes thoughts",
+    "text.verbosity": "no local model has been taught it",
+    "access_programs": "OpenAI's",
+    "image": "it is about images, which no answer here has",
+    "personality": "OpenAI's models alone have presets of style",
+    "include": "beside reasoning.encrypted_content and message.output_text.logprobs: about tools that are not here",
+    "tools": "those that OpenAI runs itself (web_search, mcp …) are not offered to the model, nor repeated",
+}
+"""Fields, or uses of them, that are accepted though they change no answer, and why they change none."""
 OF_CHAT: Final[Mapping[str, str]] = {"max_tokens": "Did you mean max_output_tokens?", "n": "Leave it out."}
 """Fields of chat that Responses never had, and what is said to them."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from openai.types.chat import completion_create_params
 
 from meshnode.api.chat_schema import REFUSALS, ChatFields, parse_chat
-from meshnode.api.schema import Ask, Asker
+from meshnode.api.schema import Ask, Asker, Keep, TemplateUse
 from meshnode.domain import (
     OWNER,
     ConstraintKind,
@@ -119,7 +119,6 @@ def test_what_changes_no_answer_is_accepted(name: str, value: object) -> None:
         ("audio", {"voice": "a"}),
         ("modalities", ["text", "audio"]),
         ("lora", [{"id": 0}]),
-        ("store", True),
         ("web_search_options", {}),
         ("moderation", {}),
     ],
@@ -380,3 +379,18 @@ def test_a_call_and_its_result_find_each_other_by_the_functions_name() -> None:
 )
 def test_what_is_wrong_with_functions_is_named(fields: dict[str, Any], param: str) -> None:
     assert refused(RequestError, **fields).param == param
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ({}, Keep()),
+        ({"store": False, "async_mode": None}, Keep()),
+        ({"store": True}, Keep(store=True)),
+        ({"async_mode": True}, Keep(background=True)),
+        ({"store": True, "template": "t"}, Keep(store=True, template=TemplateUse("t", None, {}))),
+    ],
+)
+def test_what_is_to_be_kept_is_told(sent: dict[str, object], kept: Keep) -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": "hi"}], **sent}).encode()
+    assert parse_chat(body, Asker(RequestId("r"), OWNER)).keep == kept

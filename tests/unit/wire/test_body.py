@@ -14,7 +14,11 @@ from meshnode.errors import InvalidField, ProtocolViolation, UnknownField
 from meshnode.wire.body import FROM_REQUEST, Body, body_of, decode_body, encode_body, sha256
 from wiring.vectors import BODIES
 
-LOCAL = {"id", "model", "kind", "caller", "service_class", "privacy", "max_cost_uc", "deadline_s", "session"}
+LOCAL = {"id", "model", "kind", "caller", "service_class", "privacy", "max_cost_uc", "deadline_s", "session"} | {
+    "fallbacks",
+    "provider",
+    "add_special",
+}
 """What stays here, or stands in the terms."""
 
 

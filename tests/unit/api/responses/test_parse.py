@@ -87,6 +87,14 @@ def test_a_stored_prompt() -> None:
     asked = parsed(input=None, prompt={"id": "p1", "version": "3", "variables": variables})
     assert asked.keep.template == TemplateUse("p1", 3, {"name": "Ann", "mood": "glad"})
     assert parsed(prompt={"id": "p1"}).keep.template == TemplateUse("p1", None, {})
+    ours = parsed(input=None, template="p1@3", variables={"name": "Ann"})
+    assert ours.keep.template == TemplateUse("p1", 3, {"name": "Ann"})
+
+
+def test_async_mode_is_our_name_for_the_background() -> None:
+    asked = parsed(async_mode=True)
+    assert asked.keep == Keep(store=True, background=True)
+    assert asked.echo["response"]["background"] is True
 
 
 def test_what_the_answer_repeats() -> None:
@@ -159,6 +167,8 @@ def test_a_reference_waits_for_what_is_kept() -> None:
         ({"prompt": {"id": "p", "version": "new"}}, InvalidField, "prompt.version"),
         ({"prompt": {"id": "p", "variables": {"a": 3}}}, InvalidField, "prompt.variables"),
         ({"prompt": {}}, InvalidField, "prompt.id"),
+        ({"prompt": {"id": "p"}, "template": "p"}, InvalidField, "template"),
+        ({"template": "a b"}, InvalidField, "template"),
         ({"stream_options": {"x": 1}}, UnknownField, "stream_options.x"),
         ({"grammar": "root ::= x", "text": {"format": {"type": "json_object"}}}, InvalidField, "text.format"),
         ({"tools": [FUNCTION], "grammar": "root ::= x"}, UnsupportedParameter, "tools"),

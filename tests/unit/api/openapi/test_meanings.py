@@ -1,0 +1,43 @@
+"""Every field is told of, and nothing that is none."""
+
+from __future__ import annotations
+
+from meshnode.api.openapi.meanings import INSIDE, MEANINGS, NO_EFFECT, meaning
+from meshnode.api.openapi.shapes import refusals
+from meshnode.api.openapi.table import ENDPOINTS
+
+BODIES = list(dict.fromkeys(kind for each in ENDPOINTS for kind in (each.body, each.other_body) if kind is not None))
+
+
+def fields(kind: type) -> list[str]:
+    return [*getattr(kind, "__struct_fields__", ()), *refusals(kind)]
+
+
+def test_every_field_of_a_body_has_its_sentence() -> None:
+    silent = [
+        (kind.__name__, name)
+        for kind in BODIES
+        for name in fields(kind)
+        if not (meaning(kind, name) or name in NO_EFFECT)
+    ]
+    assert silent == [], "say in api/openapi/meanings.py what they do"
+
+
+def test_no_sentence_is_about_nothing() -> None:
+    inner = {"include_usage"}  # of stream_options
+    assert set(MEANINGS) - {name for kind in BODIES for name in fields(kind)} <= inner
+
+
+def test_sentences_end_as_such() -> None:
+    tables = [MEANINGS, NO_EFFECT, *INSIDE.values()]
+    assert [text for table in tables for text in table.values() if not text.endswith(".")] == []
+    assert all(text[0].islower() for text in NO_EFFECT.values()), "they go on after a colon"
+
+
+def test_a_structs_own_sentence_goes_first() -> None:
+    class MessageFields:
+        """Not the real one; only the name counts."""
+
+    assert meaning(MessageFields, "name") == INSIDE["MessageFields"]["name"]
+    assert meaning(MessageFields, "temperature") == MEANINGS["temperature"]
+    assert meaning(MessageFields, "nonsense") == ""
