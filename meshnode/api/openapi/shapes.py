@@ -104,7 +104,6 @@ EITHER: Final[Mapping[type, tuple[str, ...]]] = {chat_schema.ChatFields: ("messa
 REFUSED: Final[Mapping[type, Mapping[str, Refusal]]] = {
     chat_schema.ChatFields: chat_schema.REFUSALS,
     completions_schema.CompletionFields: completions_schema.REFUSALS,
-    embeddings_schema.EmbeddingFields: embeddings_schema.REFUSALS,
     tokens_schema.TextFields: tokens_schema.REFUSALS,
 }
 """Documented fields that are not served, by the struct of the body."""
