@@ -23,7 +23,7 @@ from meshnode.api.messages.tools import Tools, choice, offer
 from meshnode.api.schema import COMMON_REFUSALS, Ask, Asker, CommonFields, Keep, StopList, ask, common, stopping
 from meshnode.api.strictjson import parse_object
 from meshnode.api.template_schema import Variables, template_use
-from meshnode.domain import Constraint, GenerationRequest, Kind, ToolMode
+from meshnode.domain import Constraint, GenerationRequest, Kind
 from meshnode.errors import InvalidField
 
 CLIENT_SESSION: Final = "x-claude-code-session-id"
@@ -116,9 +116,6 @@ def _request(fields: PromptFields, asker: Asker, more: Mapping[str, Any]) -> tup
     chosen, parallel = choice(fields.tool_choice, offered.tools)
     steered = steering(fields.thinking, fields.output_config, fields.output_format)
     form = _form(fields, steered)
-    if form is not None and offered.tools and chosen.mode is not ToolMode.NONE:
-        hint = "Leave one of them out, or set tool_choice to none."
-        raise unsupported("tools", hint, what=" beside a form of the answer (output_config.format, grammar …)")
     arguments = {**common(fields, asker), **more}
     if arguments["session"] is None and "x-session-id" not in asker.headers:
         arguments["session"] = asker.headers.get(CLIENT_SESSION, "")[:MOST_SESSION] or None

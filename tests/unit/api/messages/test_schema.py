@@ -155,7 +155,6 @@ def test_the_session_of_a_coding_agent_is_known_by_its_header(headers: dict[str,
         ({"speed": "slow"}, InvalidField, "speed"),
         ({"max_token": 5}, UnknownField, "max_token"),
         ({"mcp_servers": [{"url": "x"}]}, UnsupportedParameter, "mcp_servers"),
-        ({"tools": [TOOL], "output_format": {"type": "json_schema", "schema": {}}}, UnsupportedParameter, "tools"),
     ],
 )
 def test_errors_name_the_field(fields: dict[str, Any], error: type[RequestError], param: str) -> None:
@@ -196,3 +195,9 @@ OWNERS = Asker(RequestId("r"), OWNER)
 def test_whatever_is_sent_ends_in_a_request_or_an_error_of_ours(fields: dict[str, Any]) -> None:
     with suppress(RequestError):
         assert parse(OWNERS, **fields).request.messages is not None
+
+
+def test_a_form_of_the_text_and_tools_go_together() -> None:
+    request = parse(tools=[TOOL], output_format={"type": "json_schema", "schema": {}}).request
+    assert request.constraint is not None
+    assert request.tools
