@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import msgspec
+
 from meshnode.domain import ModelId, PeerId, Record
 
 
@@ -64,7 +68,7 @@ class Fetching(Record, frozen=True, omit_defaults=False):
 
 
 class Status(Record, frozen=True, omit_defaults=False):
-    """``/api/status``."""
+    """``/api/status``; ``generating`` and ``queued`` count requests, ``home`` is told to the owner only."""
 
     version: str
     peer_id: str = ""
@@ -77,29 +81,95 @@ class Status(Record, frozen=True, omit_defaults=False):
     devices: tuple[DeviceStatus, ...] = ()
     backends: tuple[str, ...] = ()
     draining: bool = False
+    generating: int = 0
+    queued: int = 0
     mesh: MeshStatus = MeshStatus()
 
 
-class Model(Record, frozen=True, omit_defaults=False):
+class Model(ModelStatus, frozen=True, omit_defaults=False):
     """A model the node holds, or that ``providers`` peers serve (``owned_by`` is ``mesh`` then: it has no file here).
 
-    ``size`` in bytes; ``managed``: the file lies in the home and goes with ``remove``.
+    ``size`` in bytes; ``managed``: the file lies in the home and goes with ``remove``; ``added`` in seconds since 1970.
+    What follows ``providers`` is as its file says, and how it fares in memory as of :class:`ModelStatus`.
     """
 
-    id: ModelId
+    context_length: int = 0
     size: int = 0
     quantisation: str = ""
-    context_length: int = 0
     parameters: int = 0
     path: str = ""
     source: str = ""
     license: str = ""
     managed: bool = False
-    state: str = "unloaded"
-    progress: float = 0.0
-    reason: str = ""
     owned_by: str = "local"
     providers: int = 0
+    name: str = ""
+    family: str = ""
+    architecture: str = ""
+    modalities: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    sha256: str = ""
+    template_sha256: str = ""
+    added: int = 0
+    modified_ns: int = 0
+    embedding_length: int = 0
+    vocab_size: int = 0
+    kv_bytes_per_token: int = 0
+    state_bytes: int = 0
+    row_floats: int = 0
+    active_bytes: int = 0
+
+
+class Health(Record, frozen=True, omit_defaults=False):
+    """Whether a model can answer: ``ok``, ``loading``, ``failed`` or ``stopping``."""
+
+    status: str
+    loading: tuple[LoadingModel, ...] = ()
+    fetching: tuple[Fetching, ...] = ()
+    failed: tuple[FailedModel, ...] = ()
+
+
+class LoadingModel(Record, frozen=True, omit_defaults=False):
+    """A model on its way into memory; ``progress`` in 0..1."""
+
+    id: ModelId
+    progress: float = 0.0
+
+
+class FailedModel(Record, frozen=True, omit_defaults=False):
+    """A model that cannot be loaded, and why."""
+
+    id: ModelId
+    reason: str = ""
+
+
+class Piece(Record, frozen=True, omit_defaults=False):
+    """A token and its text, or its bytes where it is only a part of a character."""
+
+    id: int
+    piece: str | tuple[int, ...]
+
+
+class TemplateHead(Record, frozen=True, omit_defaults=False):
+    """A version of a stored prompt; ``created_at`` in seconds since 1970, ``variables`` are its places to fill."""
+
+    id: str
+    version: int
+    created_at: int = 0
+    variables: tuple[str, ...] = ()
+
+
+class Turn(Record, frozen=True, omit_defaults=False):
+    """One message of a stored prompt."""
+
+    role: str
+    content: str
+
+
+class Template(TemplateHead, frozen=True, omit_defaults=False):
+    """A version of a stored prompt with its text, places as ``{{name}}``."""
+
+    messages: tuple[Turn, ...] = ()
 
 
 class Fit(Record, frozen=True, omit_defaults=False):
@@ -204,3 +274,10 @@ class Served(Record, frozen=True, omit_defaults=False):
 
     id: ModelId
     served: bool = False
+
+
+class History(Record, frozen=True, omit_defaults=False):
+    """How many objects of each kind the node keeps; ``enabled``: it keeps new ones."""
+
+    enabled: bool = True
+    kept: Mapping[str, int] = msgspec.field(default_factory=dict)

@@ -284,15 +284,20 @@ class GenerationRequest(Record, frozen=True):
     """One request in no dialect.
 
     To generate, exactly one of ``messages`` (rendered by the model's own chat template) and ``prompt`` (text or token
-    ids, taken as they are) is given. To embed, ``inputs`` are (texts, or token ids taken as they are), each of which
-    becomes one vector, cut to ``dimensions`` where these are given. To count, a prompt is given as to generate, and
-    nothing is computed of it; ``add_special`` false leaves out the tokens that the model wants around a text, ``echo``
-    asks for each token's bytes. It is done only where the model is: no prompt leaves the node to be counted.
+    ids, taken as they are) is given; with a ``suffix`` the answer is what stands between the two. In the place of
+    ``prompt`` there may be several ``prompts``, each answered for itself: the answers to number ``i`` are the choices
+    from ``i * choices`` on (:mod:`meshnode.mesh.several`). To embed, ``inputs`` are (texts, or token ids taken as they
+    are), each of which becomes one vector, cut to ``dimensions`` where these are given. To rerank, each of the
+    ``documents`` gets a score as an answer to ``query``. To count, a prompt is given as
+    to generate, and nothing is computed of it; ``add_special`` false leaves out the tokens that the model wants around
+    a text, ``echo`` asks for each token's bytes. It is done only where the model is: no prompt leaves the node to be
+    counted.
 
     ``top_logprobs`` ``None`` means none are wanted. ``deadline_s`` bounds the whole answer, from when the record was
     made; without one only its first token is bounded (FIRST_TOKEN_S).
-    ``template_kwargs`` is JSON text handed to the chat template. ``fallbacks`` are models for when ``model`` cannot
-    answer, in their order; with no ``model``, the first of them takes its place.
+    ``template_kwargs`` is JSON text handed to the chat template. ``transforms`` are what may be done to messages that
+    are longer than the context: ``middle-out`` leaves whole ones out. ``fallbacks`` are models for when ``model``
+    cannot answer, in their order; with no ``model``, the first of them takes its place.
     """
 
     id: RequestId
@@ -300,6 +305,7 @@ class GenerationRequest(Record, frozen=True):
     kind: Kind = Kind.GENERATE
     messages: tuple[Message, ...] = ()
     prompt: str | tuple[int, ...] | None = None
+    prompts: tuple[str | tuple[int, ...], ...] = ()
     suffix: str | None = None
     echo: bool = False
     choices: int = 1
@@ -322,7 +328,10 @@ class GenerationRequest(Record, frozen=True):
     cache_prompt: bool = True
     inputs: tuple[str | tuple[int, ...], ...] = ()
     dimensions: int | None = None
+    query: str = ""
+    documents: tuple[str, ...] = ()
     add_special: bool = True
+    transforms: tuple[str, ...] = ()
     fallbacks: tuple[ModelId, ...] = ()
     provider: Preference = Preference()
 

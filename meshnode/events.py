@@ -57,11 +57,15 @@ class Prefilling(Tagged, frozen=True):
 
 
 class Started(Tagged, frozen=True):
-    """The request was accepted by an engine; ``prompt_tokens`` is final."""
+    """The request was accepted by an engine; ``prompt_tokens`` is final.
+
+    ``dropped`` messages were left out of it, as its ``transforms`` allow.
+    """
 
     prompt_tokens: int
     cached_tokens: int = 0
     seed: int = 0
+    dropped: int = 0
 
 
 class TextDelta(Tagged, frozen=True):

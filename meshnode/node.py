@@ -20,7 +20,8 @@ from pathlib import Path
 import trio
 
 from meshnode import __version__, observe
-from meshnode.api.app import create_app
+from meshnode.api.app import DIALECTS, create_app
+from meshnode.api.batches.work import DialectWork
 from meshnode.api.context import ApiContext, NodeFacts
 from meshnode.api.server import Timing, serve
 from meshnode.config import Settings
@@ -38,6 +39,7 @@ from meshnode.identity import Identity, load_or_create
 from meshnode.memory import ModelMemory
 from meshnode.mesh.consent import at_start
 from meshnode.mesh.peering import Peering, World, open_peering
+from meshnode.mesh.several import SeveralDispatcher
 from meshnode.models.catalogue import best_for, suggestion
 from meshnode.models.fetch import reachable
 from meshnode.models.library import Library, open_library
@@ -232,15 +234,18 @@ class _Node:
         """The HTTP servers are up; at the end, answers under way are closed before the connections are."""
         desk = self._desk()
         async with self._open_keeping(desk) as kept, trio.open_nursery() as nursery:
+            context = self._context(desk, kept)
             serve_api = partial(
                 serve,
-                create_app(self._context(desk, kept)),
+                create_app(context),
                 self._settings.api,
                 control_socket=self._home / CONTROL_SOCKET,
                 draining=self._stop,
                 timing=Timing(graceful_s=self._settings.stop_deadline_s),
             )
             nursery.start_soon(canary, self._metrics)
+            if kept.batches is not None:
+                nursery.start_soon(kept.batches.run, DialectWork(context, DIALECTS), self._stop)
             async with trio.open_nursery() as server:
                 bound = await server.start(serve_api)
                 self._urls = bound.urls
@@ -253,7 +258,7 @@ class _Node:
     def _desk(self) -> OpenDesk:
         api = self._settings.api
         turnstile = Turnstile(Admission(max_generating=api.max_generating, max_queued=api.max_queued))
-        return OpenDesk(turnstile, self._peering.dispatcher, self._library, self._stop)
+        return OpenDesk(turnstile, SeveralDispatcher(self._peering.dispatcher), self._library, self._stop)
 
     def _open_keeping(self, desk: OpenDesk) -> AbstractAsyncContextManager[Keeping]:
         return open_keeping(self._settings.store, self._home, self._database, desk, entropy=os.urandom, now=time.time)
@@ -271,6 +276,9 @@ class _Node:
             turnstile=desk.turnstile,
             jobs=kept.jobs,
             history=kept.history,
+            files=kept.files,
+            batches=kept.batches,
+            sessions=kept.sessions,
             admin_token=new_admin_token(self._home, os.urandom),
             entropy=os.urandom,
             clock=trio.current_time,

@@ -246,6 +246,12 @@ class Metrics:
             registry=registry,
         )
         self.queue_length = Gauge("meshnode_queue_length", "Requests waiting for a slot.", registry=registry)
+        self.batch_lines_running = Gauge(
+            "meshnode_batch_lines_running", "Requests of batches being answered now.", registry=registry
+        )
+        self.batch_lines_waiting = Gauge(
+            "meshnode_batch_lines_waiting", "Requests of batches not answered yet.", registry=registry
+        )
         self.worker_restarts_total = Counter(
             "meshnode_worker_restarts", "Engine workers started again after they died.", ["model"], registry=registry
         )

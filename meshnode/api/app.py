@@ -13,30 +13,40 @@ from werkzeug.exceptions import MethodNotAllowed as HttpMethodNotAllowed
 from meshnode.api import errors
 from meshnode.api.admin import admin
 from meshnode.api.asgi import Connection, current
+from meshnode.api.batches.routes import batches
+from meshnode.api.catalog import catalog
 from meshnode.api.chat import ChatRenderer
 from meshnode.api.chat_schema import parse_chat
+from meshnode.api.compare import compare
 from meshnode.api.completions import CompletionRenderer
 from meshnode.api.completions_schema import parse_completion
 from meshnode.api.context import ApiContext
+from meshnode.api.docs.routes import docs
 from meshnode.api.embeddings import EmbeddingRenderer
 from meshnode.api.embeddings_schema import parse_embedding
+from meshnode.api.explain import explain
 from meshnode.api.generation import Dialect, answer
 from meshnode.api.guard import Knock, Policy, answer_headers, judge
+from meshnode.api.history import history
+from meshnode.api.jobs import jobs
 from meshnode.api.mesh import mesh
 from meshnode.api.messages.count import CountRenderer
 from meshnode.api.messages.render import MessagesRenderer
 from meshnode.api.messages.schema import parse_count, parse_messages
 from meshnode.api.models import models
 from meshnode.api.pages import load_pages, pages
-from meshnode.api.responses.parse import parse_response
-from meshnode.api.responses.render import ResponseRenderer
+from meshnode.api.read_back import read_back
+from meshnode.api.rerank import RerankRenderer
+from meshnode.api.rerank_schema import parse_rerank
+from meshnode.api.responses.routes import RESPONSE, RESPONSE_COUNT, responses
+from meshnode.api.sessions import in_session, sessions
 from meshnode.api.sse import encode
 from meshnode.api.status import status
 from meshnode.api.templates import templates
 from meshnode.api.tls import certificate_names
 from meshnode.api.tokens import TokensRenderer
 from meshnode.api.tokens_schema import parse_apply_template, parse_detokenize, parse_tokenize
-from meshnode.api.voice import ANTHROPIC, RESPONSES, Voice, voice_of
+from meshnode.api.voice import ANTHROPIC, Voice, voice_of
 from meshnode.errors import BodyTooLarge, InternalFault, MalformedBody, MeshnodeError, MethodNotAllowed, NotFound
 
 BODY_TIMEOUT_S: Final = 60
@@ -44,27 +54,30 @@ BODY_TIMEOUT_S: Final = 60
 
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
-CHAT: Final = Dialect("chat", "chatcmpl-", parse_chat, ChatRenderer)
-COMPLETION: Final = Dialect("completion", "cmpl-", parse_completion, CompletionRenderer)
+CHAT: Final = Dialect("chat", "chatcmpl-", parse_chat, ChatRenderer, prepare=in_session)
+COMPLETION: Final = Dialect("completion", "cmpl-", parse_completion, CompletionRenderer, prepare=read_back)
 EMBEDDING: Final = Dialect("embedding", "embd-", parse_embedding, EmbeddingRenderer)
-RESPONSE: Final = Dialect("response", "resp_", parse_response, ResponseRenderer, RESPONSES)
-MESSAGES: Final = Dialect("messages", "msg_", parse_messages, MessagesRenderer, ANTHROPIC)
+MESSAGES: Final = Dialect("messages", "msg_", parse_messages, MessagesRenderer, ANTHROPIC, in_session)
 COUNT: Final = Dialect("messages count", "count_", parse_count, CountRenderer, ANTHROPIC)
 DIALECTS: Final = {
     "chat/completions": CHAT,
     "completions": COMPLETION,
     "embeddings": EMBEDDING,
     "responses": RESPONSE,
+    "responses/input_tokens": RESPONSE_COUNT,
     "messages": MESSAGES,
     "messages/count_tokens": COUNT,
 }
 """Those that generate, by their path below ``/v1``."""
-PROMPTS: Final = {
+RERANK: Final = Dialect("rerank", "rank-", parse_rerank, RerankRenderer)
+AT_ROOT: Final = {
     "tokenize": Dialect("tokenize", "tok-", parse_tokenize, TokensRenderer),
     "detokenize": Dialect("detokenize", "tok-", parse_detokenize, TokensRenderer),
     "apply-template": Dialect("apply-template", "tok-", parse_apply_template, TokensRenderer),
+    "rerank": RERANK,
+    "reranking": RERANK,
 }
-"""Those that tell what a prompt is to a model, by their path, which is llama.cpp's; below ``/v1`` they are as well."""
+"""Those that have llama.cpp's paths, with and without ``/v1`` before them."""
 
 
 class Application(QuartTrio):
@@ -82,12 +95,15 @@ def create_app(context: ApiContext) -> QuartTrio:
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     _guard(app, context)
     _errors(app, context)
-    for room in (models, status, admin, mesh, templates):
+    for room in (models, status, catalog, admin, mesh, explain, templates, history, sessions, compare, responses):
         app.register_blueprint(room(context))
+    app.register_blueprint(jobs(context, {dialect.name: dialect for dialect in DIALECTS.values()}))
     app.register_blueprint(pages(load_pages()))
+    app.register_blueprint(batches(context, [f"/v1/{path}" for path in DIALECTS]))
+    app.register_blueprint(docs(context.facts))
 
-    for path, dialect in {**DIALECTS, **PROMPTS}.items():
-        _route(app, context, path, dialect, at_root=dialect.name in PROMPTS)
+    for path, dialect in {**DIALECTS, **AT_ROOT}.items():
+        _route(app, context, path, dialect, at_root=path in AT_ROOT)
     return app
 
 

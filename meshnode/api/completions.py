@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from meshnode.api.answer_headers import account
 from meshnode.api.errors import envelope
 from meshnode.api.render import NOTHING, Collected, Heading, timings, usage
 from meshnode.errors import MeshnodeError
@@ -13,13 +15,22 @@ from meshnode.events import ChoiceFinished, Event, Finished, TextDelta, TokenLog
 
 
 class CompletionRenderer:
-    """One completion. Chunks and the whole have the same shape in this dialect."""
+    """One completion. Chunks and the whole have the same shape in this dialect.
+
+    Its echo: ``prompts``, the text of each, which its answers repeat first; ``n`` answers are shown for each prompt,
+    the best of ``best_of``, with their probabilities only if ``logprobs``.
+    """
 
     def __init__(self, heading: Heading, *, include_usage: bool, echo: Mapping[str, Any] = NOTHING) -> None:
         self._heading = heading
         self._include_usage = include_usage
         self._collected = Collected()
         self._offsets: defaultdict[int, int] = defaultdict(int)
+        self._prompts: Sequence[str] = echo.get("prompts", ())
+        self._n = int(echo.get("n", 0))
+        self._best_of = int(echo.get("best_of", 0))
+        self._shows = bool(echo.get("logprobs", True))
+        self._begun: set[int] = set()
 
     def chunks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
         """Chunks of a stream for these events."""
@@ -36,21 +47,47 @@ class CompletionRenderer:
     def whole(self) -> dict[str, Any]:
         """The one-shot answer."""
         collected = self._collected
-        logprobs = collected.logprobs
-        choices = [
-            self._choice(index, "".join(collected.text[index]), collected.reasons.get(index, "stop"), logprobs[index])
-            for index in collected.choices()
-        ]
+        choices = [self._shown(place, index) for place, index in enumerate(self._best())]
         return self._body(choices) | {"usage": usage(collected.finished.usage), "timings": timings(collected.finished)}
+
+    def _shown(self, place: int, index: int) -> dict[str, Any]:
+        """Answer number ``index`` of those made, as number ``place`` of those shown."""
+        collected = self._collected
+        text = self._repeated(place) + "".join(collected.text[index])
+        logprobs = collected.logprobs[index] if self._shows else ()
+        return self._choice(place, text, collected.reasons.get(index, "stop"), logprobs)
+
+    def _best(self) -> list[int]:
+        """The answers that are shown: those with the highest mean log probability for each prompt, in that order."""
+        made = self._collected.choices()
+        if self._best_of <= self._n:
+            return made
+        shown: list[int] = []
+        for start in range(0, len(made), self._best_of):
+            likeliest = sorted(made[start : start + self._best_of], key=self._likelihood, reverse=True)
+            shown += likeliest[: self._n]
+        return shown
+
+    def _likelihood(self, index: int) -> float:
+        logprobs = [one.logprob for one in self._collected.logprobs[index]]
+        return math.fsum(logprobs) / len(logprobs) if logprobs else -math.inf
+
+    def _repeated(self, choice: int) -> str:
+        """What an answer repeats of its prompt, the first time that it says anything."""
+        if not self._prompts or choice in self._begun:
+            return ""
+        self._begun.add(choice)
+        return self._prompts[choice // max(1, self._n)] if len(self._prompts) > 1 else self._prompts[0]
 
     def _chunk(self, event: Event) -> list[dict[str, Any]]:
         match event:
             case TextDelta(text=text, choice=choice):
+                text = self._repeated(choice) + text
                 return [self._piece(self._choice(choice, text, None, event.logprobs))]
             case ChoiceFinished(reason=reason, choice=choice):
-                return [self._piece(self._choice(choice, "", reason.value))]
+                return [self._piece(self._choice(choice, self._repeated(choice), reason.value))]
             case Finished() if self._include_usage:
-                return [self._body([]) | {"usage": usage(event.usage), "timings": timings(event)}]
+                return [self._body([]) | {"usage": usage(event.usage), "timings": timings(event), **account(event)}]
             case _:
                 return []
 

@@ -13,11 +13,14 @@ import trio
 from meshnode.config import ApiSettings
 from meshnode.domain import ModelCard, ModelId, Record
 from meshnode.engine.pipe import Device, EngineInfo, Gauge
+from meshnode.gateway.batches import Batches
 from meshnode.gateway.feed import ArrivalView as ArrivalView
+from meshnode.gateway.files import Files
 from meshnode.gateway.history import History
 from meshnode.gateway.job import Jobs
 from meshnode.gateway.keeping import NOTHING_KEPT
 from meshnode.gateway.keys import KeyRing
+from meshnode.gateway.sessions import Sessions
 from meshnode.gateway.turnstile import Turnstile
 from meshnode.mesh.answer import Dispatcher
 from meshnode.mesh.view import MeshView
@@ -151,6 +154,10 @@ class ApiContext:
     """Further Host names to answer to: those of the TLS certificate, for a bind off loopback."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """More names of models, as the library has them: they stand for models of the mesh too."""
+    files: Files | None = None
+    batches: Batches | None = None
+    sessions: Sessions | None = None
+    """``None`` where this node keeps nothing."""
     client_only: bool = False
     """This node uses the mesh and serves nothing."""
     commit_after_s: float = 10.0

@@ -20,7 +20,8 @@ T = TypeVar("T")
 
 CONTENT_FIELDS: Final = frozenset({
     "messages", "prompt", "input", "suffix", "stop", "prediction", "chat_template_kwargs", "metadata", "user",
-    "variables", "instructions", "client_metadata",
+    "variables", "query", "documents", "content", "text",
+    "instructions", "client_metadata",
     "system", "stop_sequences",
 })  # fmt: skip
 """Top-level fields whose values may be what somebody wrote: an error names their kind, never their value."""

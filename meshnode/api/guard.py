@@ -5,7 +5,8 @@ A web page can make its visitor's browser talk to loopback. What keeps it out, e
 - ``Host`` must be one of ours, always, so that a name an attacker points at 127.0.0.1 (DNS rebinding) gets nothing;
 - ``Origin``, where sent, must be this node's own page or a listed one, never ``null``;
 - ``Sec-Fetch-Site: cross-site`` passes only with a listed Origin;
-- a body must be ``application/json``, which a page cannot send without asking first (a preflight).
+- a body must be ``application/json``, which a page cannot send without asking first (a preflight); one path alone
+  takes an upload, which a page could send, and that never from another site, listed or not.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from meshnode.gateway.keys import KeyRing
 from meshnode.gateway.principal import Door, Principal, administrator, bearer, key_of, user
 
 LOOPBACK_HOSTS: Final = ("127.0.0.1", "[::1]", "localhost")
-OPEN_PATHS: Final = frozenset({"/health", "/metrics", "/api/status"})
+OPEN_PATHS: Final = frozenset({"/health", "/metrics", "/api/status", "/api/catalog"})
 """Answered without a key: they say how the node fares and nothing of anybody."""
+UPLOAD: Final = ("POST", "/v1/files")
+"""The one call whose body is ``multipart/form-data``."""
 KEYED_PATHS: Final = frozenset({"/tokenize", "/detokenize", "/apply-template", "/rerank", "/reranking"})
 """Where llama.cpp's clients look for what others have below ``/v1``: the same keys open them."""
 METHODS: Final = "GET, POST, DELETE"
@@ -142,6 +145,10 @@ def _check_content_type(headers: Mapping[str, str], knock: Knock) -> None:
     if not has_body and not kind:
         return
     if knock.method in ("GET", "HEAD", "OPTIONS") and not has_body:
+        return
+    if kind.strip().lower() == "multipart/form-data" and (knock.method, knock.path) == UPLOAD:
+        if headers.get("sec-fetch-site", "").lower() == "cross-site":
+            raise Forbidden("another site's page may not send files to this node.")
         return
     if kind.strip().lower() != "application/json":
         raise UnsupportedMediaType("the body must be JSON.", hint="Send Content-Type: application/json.")

@@ -1,4 +1,4 @@
-"""What the owner sees of the mesh and does in it: ``/api/peers``, ``/api/credits``, ``/api/mesh/…``."""
+"""What the owner sees of the mesh and does in it: peers, credits, receipts, membership."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ def mesh(context: ApiContext) -> Blueprint:
     @routes.get("/api/credits")
     async def account() -> Any:
         return msgspec.to_builtins(await context.mesh.credits())
+
+    @routes.get("/api/receipts/<receipt>")
+    async def receipt(receipt: str) -> Any:
+        """What one answer of a peer cost, by the id it came with. Raises NotFound."""
+        return msgspec.to_builtins(await context.mesh.receipt(receipt))
 
     @routes.post("/api/mesh/join")
     async def join() -> dict[str, Any]:

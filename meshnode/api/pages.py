@@ -44,8 +44,7 @@ def load_pages(folder: Path = FOLDER) -> dict[str, Page]:
     found = {}
     for path in sorted(folder.glob("*")):
         if path.suffix in _TYPES and _NAME.fullmatch(path.name) and path.is_file():
-            body = path.read_bytes()
-            found[path.name] = Page(body, _TYPES[path.suffix], hashlib.sha256(body).hexdigest()[:16])
+            found[path.name] = page_of(path.read_bytes(), _TYPES[path.suffix])
     return found
 
 
@@ -64,10 +63,20 @@ def pages(files: Mapping[str, Page]) -> Blueprint:
     return routes
 
 
+def page_of(body: bytes, content_type: str) -> Page:
+    """A page with the tag by which a browser asks whether it is still the same."""
+    return Page(body, content_type, hashlib.sha256(body).hexdigest()[:16])
+
+
 def _response(files: Mapping[str, Page], name: str) -> Response:
     page = files.get(name)
     if page is None:
-        raise NotFound("there is no such page.", hint="The chat page is at /.")
+        raise NotFound("there is no such page.", hint="The chat page is at /, the documentation at /docs.")
+    return sent(page)
+
+
+def sent(page: Page) -> Response:
+    """The page, under the policy of all pages; only its tag where the browser has it already."""
     if request.if_none_match.contains(page.etag):
         response = Response(b"", status=304)
     else:

@@ -104,6 +104,8 @@ class CommonFields(ConstraintFields, kw_only=True):
     cache_prompt: bool | None = None
     deadline_ms: Annotated[int, integer(1, 86_400_000)] | None = None
     session_id: Annotated[str, text(256)] | None = None
+    store: bool | None = None
+    async_mode: bool | None = None
 
     user: Annotated[str, text(256)] | None = None
     metadata: dict[str, Any] | None = None
@@ -113,13 +115,11 @@ class CommonFields(ConstraintFields, kw_only=True):
 
 
 COMMON_REFUSALS: Final[Mapping[str, Refusal]] = {
-    "store": only(False),
     "lora": only([]),
     "template": never(),
     "variables": never(),
     "transforms": only([]),
     "plugins": only([]),
-    "async_mode": only(False),
 }
 
 
@@ -132,6 +132,7 @@ NO_EFFECT: Final[Mapping[str, str]] = {
     "prompt_cache_key": "prefixes are found by their tokens, without a key",
     "prompt_cache_retention": "prefixes stay as long as there is memory for them",
     "prompt_cache_options": "prefixes are found by their tokens, wherever they end",
+    "prediction": "a shortcut of some providers: here the answer is computed as without it",
     "verbosity": "no local model has been taught it",
     "stream_options.include_obfuscation": "padding is for networks that others listen to",
     "provider.require_parameters": "always so: nobody is asked who does not take all parameters",
@@ -152,11 +153,13 @@ class Keep(NamedTuple):
 
     ``store``: the request and its answer are kept, to be had by the answer's id. ``background``: the caller gets an id
     at once and fetches the answer later. ``template``: the prompt is a stored one.
+    ``in_session``: the request's messages are those of its session, which is to remember the answer.
     """
 
     store: bool = False
     background: bool = False
     template: TemplateUse | None = None
+    in_session: bool = False
 
 
 class Ask(NamedTuple):
@@ -201,7 +204,8 @@ def common(fields: CommonFields, asker: Asker) -> dict[str, Any]:
 def ask(fields: CommonFields, request: GenerationRequest) -> Ask:
     """The request with how it is to be answered."""
     options = fields.stream_options or StreamOptions()
-    return Ask(request, fields.stream is True, options.include_usage is True, fields.model)
+    keep = Keep(store=fields.store is True, background=fields.async_mode is True)
+    return Ask(request, fields.stream is True, options.include_usage is True, fields.model, keep=keep)
 
 
 def sampling(fields: CommonFields) -> Sampling:

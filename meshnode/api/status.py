@@ -25,6 +25,10 @@ def status(context: ApiContext) -> Blueprint:
     @routes.get("/metrics")
     async def metrics() -> Response:
         """Prometheus' text format."""
+        if context.batches is not None:
+            standing = context.batches.standing()
+            context.metrics.batch_lines_running.set(standing.running)
+            context.metrics.batch_lines_waiting.set(standing.waiting)
         body, content_type = context.metrics.render()
         return Response(body, content_type=content_type)
 
@@ -75,9 +79,18 @@ def _status(context: ApiContext, *, owner: bool) -> dict[str, Any]:
         "draining": context.draining.is_set(),
         "generating": context.turnstile.admission.generating,
         "queued": context.turnstile.admission.queued,
+        "batches": _batches(context),
         "mesh": _mesh(context),
     }
     return found | {"home": str(facts.home)} if owner else found
+
+
+def _batches(context: ApiContext) -> dict[str, Any]:
+    """Batches that are not over, their requests being answered now, and those that wait."""
+    if context.batches is None:
+        return {"unfinished": 0, "lines_running": 0, "lines_waiting": 0}
+    standing = context.batches.standing()
+    return {"unfinished": standing.batches, "lines_running": standing.running, "lines_waiting": standing.waiting}
 
 
 def _mesh(context: ApiContext) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a prompt is to a model, in llama.cpp's shapes: ``POST /tokenize``, ``/detokenize``, ``/apply-template``. Pure."""
+"""What a prompt is to a model, in llama.cpp's shapes: ``/tokenize``, ``/detokenize`` and ``/apply-template``. Pure."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from meshnode.settings import SETTINGS, Setting, shown
 F = TypeVar("F", bound=Callable[..., Any])
 
 SECTIONS: Final[Mapping[str, str]] = {
-    "": "Options", "api": "API", "net": "Network", "serve": "Serving", "engine": "Engine", "log": "Log",
+    "": "Options", "api": "API", "net": "Network", "serve": "Serving", "engine": "Engine", "store": "What is kept",
+    "log": "Log",
 }  # fmt: skip
 FOREMOST: Final = (
     "home", "api.address", "net.listen", "net.join",

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import msgspec
+
 from meshnode.domain import (
     AudioPart,
     FilePart,
     GenerationRequest,
     ImagePart,
     Kind,
+    Message,
     ToolMode,
 )
 from meshnode.engine.backend import Backend
@@ -24,6 +27,8 @@ from meshnode.engine.breakers import Vocabulary
 from meshnode.engine.choice import Choice
 from meshnode.engine.form import Form, Forms
 from meshnode.engine.generation import Generation
+from meshnode.engine.middle_out import NAME as MIDDLE_OUT
+from meshnode.engine.middle_out import middle_out
 from meshnode.engine.pipe import Submit
 from meshnode.engine.sampling import Sampler
 from meshnode.engine.sequence import TokenSequence
@@ -33,6 +38,10 @@ from meshnode.errors import ContextLengthExceeded, InvalidField, UnsupportedPara
 _SEED_MASK = 2**64 - 1
 _LONG = 2**20
 """Characters from which on a text is looked at before it is tokenised, which takes a second for every few million."""
+_ANSWER = 512
+"""Tokens kept for an answer that no bound is set to; never more than a quarter of the context."""
+_CHARACTERS_PER_TOKEN = 8
+"""A conversation of more characters for each token of the context is not tried whole: text has three to five."""
 
 
 class Reading(NamedTuple):
@@ -60,9 +69,9 @@ class Admission:
 
     def admit(self, submit: Submit, now: float) -> Generation:
         """Refuse or tokenise. Raises a RequestError; nothing is kept of a request that is refused."""
-        request = submit.request
-        refuse_unsupported(request)
-        self.check_token_ids(request)
+        refuse_unsupported(submit.request)
+        self.check_token_ids(submit.request)
+        request = self._shortened(submit.request) if submit.request.transforms else submit.request
         tokens, _, opening = self.read(request)
         self._check_length(request, len(tokens))
         leader = self._leader(submit, tokens)
@@ -71,7 +80,23 @@ class Admission:
         bad_words = token_words(request.sampling.bad_words, self._plain_tokens)
         form = self._forms.of(request, tokens, opening, seed)
         make = partial(self._choice, form, bad_words)
-        return Generation(submit.number, leader, make, count=request.choices, seed=seed, now=now)
+        dropped = len(submit.request.messages) - len(request.messages)
+        return Generation(submit.number, leader, make, count=request.choices, seed=seed, now=now, dropped=dropped)
+
+    def _shortened(self, request: GenerationRequest) -> GenerationRequest:
+        """The request with as many of its messages as leave room for an answer."""
+        wanted = min(request.stopping.max_tokens or _ANSWER, self.limit // 4)
+        room = max(1, wanted, request.stopping.min_tokens)
+
+        def fits(messages: tuple[Message, ...]) -> bool:
+            try:
+                reading = self.read(msgspec.structs.replace(request, messages=messages))
+            except ContextLengthExceeded:
+                return False
+            return len(reading.tokens) + room <= self.limit
+
+        most = _CHARACTERS_PER_TOKEN * self.limit
+        return msgspec.structs.replace(request, messages=middle_out(request.messages, fits, most_characters=most))
 
     def _choice(self, form: Form, bad_words: TokenWords, index: int, sequence: TokenSequence) -> Choice:
         """One of the answers."""
@@ -91,6 +116,7 @@ class Admission:
             partial(self._forms.piece, form),
             reader=self._forms.reader(form, index),
             matcher=None if form.matcher is None else form.matcher.fork(),
+            holds_thought=form.holds_thought,
             top_logprobs=request.top_logprobs,
         )
 
@@ -115,6 +141,8 @@ class Admission:
     def read(self, request: GenerationRequest) -> Reading:
         """What the prompt is to the model. Raises a RequestError."""
         text, opening = "", ""
+        if request.suffix is not None:
+            return Reading(self._filling(request, request.suffix), text, opening)
         if isinstance(request.prompt, tuple):
             tokens = list(request.prompt)
         elif request.prompt is not None:
@@ -126,6 +154,20 @@ class Admission:
         if not tokens and request.kind is Kind.GENERATE:
             raise InvalidField("the prompt is empty.", hint="Send at least one token.", param="prompt")
         return Reading(tokens, text, opening)
+
+    def _filling(self, request: GenerationRequest, suffix: str) -> list[int]:
+        """A prompt and what comes after the answer, in the order in which most models were trained (prefix first)."""
+        fim, prompt = self._backend.fim, request.prompt
+        if fim is None or prompt is None:
+            why = "this model was not made to fill in." if fim is None else "messages have none."
+            raise UnsupportedParameter(f"suffix is not supported: {why}", hint="Leave it out.", param="suffix")
+        before = list(prompt) if isinstance(prompt, tuple) else self._plain(prompt, "prompt")
+        begins = self._backend.tokenize("", add_special=True, parse_special=False)[:1]
+        return [*begins, fim.prefix, *before, fim.suffix, *self._plain(suffix, "suffix"), fim.middle]
+
+    def _plain(self, text: str, param: str) -> list[int]:
+        self._check_size(text, param)
+        return self._plain_tokens(text)
 
     def _tokenize(self, text: str, param: str, *, add_special: bool = True) -> list[int]:
         """Tokens of a text, with the special tokens the model wants, which a template may have written already."""
@@ -182,9 +224,9 @@ def refuse_unsupported(request: GenerationRequest) -> None:
     """Raises UnsupportedParameter or InvalidField, naming the field this engine cannot honour."""
     refused = {
         "tools": bool(request.tools) and not request.messages and request.tool_choice.mode is not ToolMode.NONE,
-        "suffix": request.suffix is not None,
         "echo": request.echo,
         "continuation": request.continuation is not None,
+        "transforms": not {*request.transforms} <= {MIDDLE_OUT} or bool(request.transforms and not request.messages),
     }
     for param, present in refused.items():
         if present:

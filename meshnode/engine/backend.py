@@ -29,6 +29,15 @@ class Row(NamedTuple):
     logits: bool
 
 
+class Fim(NamedTuple):
+    """The tokens with which a model is asked to fill in the middle: they stand before the text before it, before that
+    after it, and before the answer."""
+
+    prefix: int
+    suffix: int
+    middle: int
+
+
 class NoSpace(Exception):
     """The KV cache has no cells for this batch; nothing was computed."""
 
@@ -67,11 +76,18 @@ class Backend(Protocol):
     def eos_text(self) -> str:
         """Text of the end-of-sequence token ('' if none)."""
 
+    @property
+    def fim(self) -> Fim | None:
+        """What asks the model to fill in, or ``None`` where it was not made for that."""
+
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids of ``text``.
 
         ``add_special`` adds BOS and EOS as the model wants; ``parse_special`` reads control tokens.
         """
+
+    def pair(self, query: str, document: str) -> list[int]:
+        """Token ids of a question with a text that is to be judged as an answer to it, as a model that ranks wants."""
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """Bytes of one token, perhaps half a character; control tokens are b'' unless ``special``."""

@@ -1,4 +1,4 @@
-"""Embeddings beside generation: which inputs the next batch computes, and what becomes of their vectors.
+"""Embeddings and rankings beside generation: which inputs the next batch computes, and what becomes of their vectors.
 
 Inputs of all requests share batches. At most one batch is computed in a step of the engine, beside streams of as many
 tokens as the budget of a prompt's chunk allows, so that these go on. A larger one is broken off when a prompt comes.
@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from meshnode.domain import GenerationRequest
+from meshnode.domain import GenerationRequest, Kind
 from meshnode.engine.backend import Aborted, Backend
 from meshnode.engine.budget import StepBudget
 from meshnode.engine.pipe import UNLIMITED, Cancel, Grant, Submit
-from meshnode.engine.vectors import Piece, Vector, finished_vector
+from meshnode.engine.vectors import Piece, Vector, finished_vector, score_of
 from meshnode.errors import ContextLengthExceeded, InvalidField, ModelFailed, Overloaded
-from meshnode.events import EmbeddingResult, Event, Finished, Prefilling, Started, Timings, Usage
+from meshnode.events import EmbeddingResult, Event, Finished, Prefilling, RerankResult, Started, Timings, Usage
 
 MOST_TOKENS: Final = 300_000
 """Tokens of all inputs of one request together; OpenAI's own bound."""
@@ -54,11 +54,13 @@ class _Job:
         self.request: GenerationRequest = submit.request
         self.allowed = None if submit.prefill == UNLIMITED else submit.prefill
         self.served = 0
-        self.unread = deque(enumerate(submit.request.inputs))
+        self.ranks = submit.request.kind is Kind.RERANK
+        self.given = submit.request.documents if self.ranks else submit.request.inputs
+        self.unread = deque(enumerate(self.given))
         self.inputs: deque[_Input] = deque()
         self.total = 0
         self.done = 0
-        self.left = len(submit.request.inputs)
+        self.left = len(self.given)
         self.submitted = now
         self.started: float | None = None
 
@@ -152,7 +154,9 @@ class Embedder:
             text = f"{len(self._jobs)} embedding requests wait already."
             raise Overloaded(text, hint="Try again later.", retry_after_s=5.0)
         request, width = submit.request, self._shape.width
-        if not request.inputs:
+        if request.kind is Kind.RERANK and not (request.documents and request.query):
+            raise InvalidField("there is no query, or no document.", hint="Send both.", param="query")
+        if request.kind is Kind.EMBED and not request.inputs:
             raise InvalidField("there is no input.", hint="Send at least one.", param="input")
         if request.dimensions is not None and not 0 < request.dimensions <= width:
             text = f"dimensions is {request.dimensions}; the vectors of this model have {width} numbers."
@@ -207,7 +211,7 @@ class Embedder:
             try:
                 while job.unread and room > 0:
                     index, given = job.unread.popleft()
-                    room -= len(given)
+                    room -= len(given) + len(job.request.query)
                     self._take(job, index, given)
             except Exception as error:
                 self._drop(job)
@@ -219,11 +223,12 @@ class Embedder:
             say(job.number, [Started(job.total)])
 
     def _take(self, job: _Job, index: int, given: str | tuple[int, ...]) -> None:
-        param = f"input[{index}]"
-        if len(given) > MOST_CHARACTERS:
-            text = f"{param} has {len(given)} characters or token ids; at most {MOST_CHARACTERS} are read."
+        param = f"documents[{index}]" if job.ranks else f"input[{index}]"
+        size = len(given) + len(job.request.query)
+        if size > MOST_CHARACTERS:
+            text = f"{param} has {size} characters or token ids; at most {MOST_CHARACTERS} are read."
             raise InvalidField(text, hint="Cut it into several inputs.", param=param)
-        tokens = list(given) if isinstance(given, tuple) else self._tokens(given)
+        tokens = list(given) if isinstance(given, tuple) else self._tokens(job, given)
         if not given or not tokens:
             raise InvalidField(f"{param} is empty.", hint="Leave it out.", param=param)
         stranger = next((token for token in tokens if not 0 <= token < self._n_vocab), None)
@@ -236,10 +241,12 @@ class Embedder:
         job.total += len(tokens)
         if job.total > MOST_TOKENS:
             text = f"the inputs up to {param} have {job.total} tokens together; a request may have {MOST_TOKENS}."
-            raise ContextLengthExceeded(text, hint="Send them in several requests.", param="input")
+            raise ContextLengthExceeded(text, hint="Send them in several requests.", param=param.partition("[")[0])
         job.inputs.append(_Input(index, tokens))
 
-    def _tokens(self, text: str) -> list[int]:
+    def _tokens(self, job: _Job, text: str) -> list[int]:
+        if job.ranks:
+            return self._model.pair(job.request.query, text)
         return self._model.tokenize(text, add_special=True, parse_special=True)
 
     # --- batches ------------------------------------------------------------------------------
@@ -320,7 +327,7 @@ class Embedder:
             job.inputs.popleft()
             job.left -= 1
             try:
-                said.append(EmbeddingResult(entry.index, finished_vector(pooled, job.request.dimensions)))
+                said.append(_result(job, entry.index, pooled))
             except ModelFailed as error:
                 self._drop(job)
                 fail(job.number, error)
@@ -330,7 +337,7 @@ class Embedder:
 
     def _told(self, job: _Job, results: Sequence[Event]) -> Iterator[Event]:
         """How far it is, where it takes several batches; the vectors; and its end with the last of them."""
-        if job.left or len(results) < len(job.request.inputs):
+        if job.left or len(results) < len(job.given):
             yield Prefilling(job.done, job.total)
         yield from results
         if not job.left:
@@ -338,3 +345,10 @@ class Embedder:
             started = job.submitted if job.started is None else job.started
             times = Timings(queue_ms=1000 * (started - job.submitted), prompt_ms=1000 * (self._clock() - started))
             yield Finished(Usage(prompt_tokens=job.total), times)
+
+
+def _result(job: _Job, index: int, pooled: Vector) -> Event:
+    """Raises ModelFailed for what is not finite."""
+    if job.ranks:
+        return RerankResult(index, score_of(pooled))
+    return EmbeddingResult(index, finished_vector(pooled, job.request.dimensions))

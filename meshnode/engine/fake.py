@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from meshnode.engine.backend import Aborted, Logits, NoSpace, Row
+from meshnode.engine.backend import Aborted, Fim, Logits, NoSpace, Row
 from meshnode.engine.fake_embedding import WIDTH, FakeEmbedding
 from meshnode.engine.pipe import Device, EngineInfo
 
@@ -66,6 +66,8 @@ class FakeBackend:
         template: str | None = None,
         before_decode: Callable[[Sequence[Row]], None] | None = None,
         cuttable: bool = True,
+        fim: Fim | None = None,
+        kinds: tuple[str, ...] = ("generate", "embed"),
     ) -> None:
         self.n_batch = n_batch
         self.batches: list[tuple[Row, ...]] = []
@@ -75,6 +77,8 @@ class FakeBackend:
         self.threads = (1, 1)
         """Threads to decode with, and to read prompts with."""
         self._template = template
+        self._fim = fim
+        self._kinds = kinds
         self._script = script
         self._before_decode = before_decode
         self._cuttable = cuttable
@@ -109,7 +113,7 @@ class FakeBackend:
             size_bytes=0,
             has_template=self._template is not None,
             template_sha256="",
-            kinds=("generate", "embed"),
+            kinds=self._kinds,
             embedding_length=WIDTH,
         )
 
@@ -138,6 +142,11 @@ class FakeBackend:
         """Text of the end-of-sequence token."""
         return _NAMES[EOS].decode()
 
+    @property
+    def fim(self) -> Fim | None:
+        """As it was given."""
+        return self._fim
+
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """The bytes of ``text``; BOS in front if ``add_special``."""
         data = text.encode("utf-8", "surrogatepass")
@@ -147,6 +156,10 @@ class FakeBackend:
         for part in _CONTROL_TEXT.split(data):
             tokens += [_CONTROL[part]] if part in _CONTROL else part
         return tokens
+
+    def pair(self, query: str, document: str) -> list[int]:
+        """Both texts, each with EOS after it."""
+        return [BOS, *query.encode("utf-8", "replace"), EOS, *document.encode("utf-8", "replace"), EOS]
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The byte itself; control tokens are empty unless ``special``."""

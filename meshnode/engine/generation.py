@@ -17,13 +17,22 @@ MakeChoice = Callable[[int, TokenSequence], Choice]
 
 
 class Generation:
-    """Request ``number`` for ``count`` answers. ``leader`` is the sequence that computes the prompt.
+    """Request ``number`` for ``count`` answers. ``leader`` is the sequence that computes the prompt, of which
+    ``dropped`` messages were left out.
 
     The other answers begin at :meth:`fork`, once the prompt is computed; till then there is only the first.
     """
 
     def __init__(
-        self, number: int, leader: TokenSequence, make: MakeChoice, *, count: int, seed: int, now: float
+        self,
+        number: int,
+        leader: TokenSequence,
+        make: MakeChoice,
+        *,
+        count: int,
+        seed: int,
+        now: float,
+        dropped: int = 0,
     ) -> None:
         self.number = number
         self.leader = leader
@@ -31,6 +40,7 @@ class Generation:
         self._make = make
         self._count = count
         self._seed = seed
+        self._dropped = dropped
         self._position = 0
         self._submitted = now
         self._admitted: float | None = None
@@ -76,7 +86,7 @@ class Generation:
         """It has a slot; nothing is said when it comes back from pre-emption."""
         if not self.started:
             self._admitted = now
-            yield Started(self.leader.prompt_length, self.leader.cached, self._seed)
+            yield Started(self.leader.prompt_length, self.leader.cached, self._seed, self._dropped)
 
     def prefill(self, sequence: TokenSequence, start: int, done: int) -> Iterator[Event]:
         """Positions ``start`` up to ``done`` were computed; said of prompts longer than one chunk."""

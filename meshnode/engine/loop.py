@@ -166,7 +166,7 @@ class Loop:
         if kind.value not in kinds:
             what = f"this model serves {', '.join(kinds)}, not {kind.value}."
             raise CapabilityUnavailable(what, hint="Use another model or endpoint.", param="model")
-        if kind is not Kind.EMBED:
+        if kind not in (Kind.EMBED, Kind.RERANK):
             return False
         self._embedder.submit(message)
         return True

@@ -67,6 +67,7 @@ def probe(source: str, shown: Shown) -> Takes:
         thought_marks=_marks(shown, say, field=field),
         thinking_field=field,
         thinking_blocks=blocks and "[CALL_ID]" not in source,
+        late_system=_late_system(shown, say),
         trimmed="You have access to the following functions in JSONSchema format" in source,
     )
 
@@ -78,6 +79,15 @@ def _content(shown: Shown) -> tuple[bool, bool]:
     parts = MARK in as_parts and "'type'" not in as_parts and '"type"' not in as_parts
     as_text = shown(messages=[{"role": "user", "content": MARK}], add_generation_prompt=True) or ""
     return MARK in as_text or not parts, parts
+
+
+def _late_system(shown: Shown, say: Any) -> bool:
+    """Whether system messages are shown after the first, after a user's turn and after an assistant's."""
+    marks = [f"{MARK}-{place}" for place in ("second", "after-user", "after-assistant")]
+    second, after_user, after_assistant = (say("system", mark) for mark in marks)
+    told = [say("system", "s"), second, say("user", "q"), after_user, say("assistant", "a"), after_assistant]
+    whole = shown(messages=[*told, say("user", "q")], add_generation_prompt=True) or ""
+    return all(mark in whole for mark in marks)
 
 
 def _offered(shown: Shown, say: Any) -> str | None:

@@ -6,7 +6,8 @@ against: ``transformers`` (``apply_chat_template``: trim_blocks, lstrip_blocks, 
 ``strftime_now``, ``tojson`` without HTML escapes, ``{% generation %}``), with the extras and the fallbacks of
 llama.cpp's ``common/chat.cpp`` (``date_string``, ``datetime``, an assistant's turn to go on with). How much a model
 thinks unasked is said as llama-server says it: ``enable_thinking`` is true where the template has a use for it. A
-template that has no words for tools is told of them in a system message of our own.
+template that has no words for tools is told of them in a system message of our own; one that takes no system message
+in mid-conversation has the user say it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import jinja2.exceptions
 
 from meshnode.domain import GenerationRequest, Message, Role
 from meshnode.engine.fence import Fence, TimeUp
+from meshnode.engine.late_system import said_by_users
 from meshnode.engine.template_probe import probe
 from meshnode.engine.template_sandbox import RefusedError, environment
 from meshnode.engine.tool_texts import in_words
@@ -135,7 +137,7 @@ class ChatTemplate:
         known = self._known(request) | ({"add_generation_prompt": True} if begins else {})
 
         def conversation(template: jinja2.Template, takes: Takes) -> str:
-            told = marked(turns(in_words(messages, request, takes), takes), mark)
+            told = marked(turns(said_by_users(in_words(messages, request, takes), takes), takes), mark)
             return _run(template, {"enable_thinking": takes.thinking} | known | {"messages": told})
 
         return self._within(conversation)

@@ -25,7 +25,8 @@ class Takes(NamedTuple):
     second call beside it, what a tool returned. ``thinking``: it has a use for ``enable_thinking``; ``thought_marks``
     is the text before and after a thought. ``lead`` is what every plain answer begins with, after the generation
     prompt. ``thinking_field``: a thought is read as ``thinking``; ``thinking_blocks``: as a part of the content.
-    ``trimmed``: white space around content leads the model astray.
+    ``trimmed``: white space around content leads the model astray. ``late_system``: it shows system messages after the
+    first, in the middle of a conversation too.
     """
 
     text: bool = True
@@ -43,6 +44,7 @@ class Takes(NamedTuple):
     thinking_field: bool = False
     thinking_blocks: bool = False
     trimmed: bool = False
+    late_system: bool = True
 
 
 def turns(messages: Sequence[Message], takes: Takes) -> list[Turn]:

@@ -44,6 +44,8 @@ class Piece(NamedTuple):
 class EmbeddingShape(NamedTuple):
     """What a model embeds: vectors of ``width`` numbers, of inputs of at most ``longest`` tokens.
 
+    Of a model that ranks, the vector is what it says of a pair of texts, mostly a single number.
+
     A batch has at most ``rows`` tokens and ``sequences`` pieces. Where ``whole``, a piece must be a whole input (every
     token attends to every other), and ``rows`` is at least ``longest``.
     """
@@ -91,6 +93,14 @@ class EmbeddingBackend(Protocol):
 
     def release(self) -> None:
         """Give back what only embedding needs; the next batch takes it again."""
+
+
+def score_of(pooled: Vector) -> float:
+    """What a model that ranks says of a pair: its first number, the higher the better. Raises ModelFailed."""
+    score = float(pooled[0])
+    if not np.isfinite(score):
+        raise ModelFailed("the model's score is not finite.", hint="The model's file may be damaged.")
+    return score
 
 
 def finished_vector(pooled: Vector, dimensions: int | None) -> bytes:

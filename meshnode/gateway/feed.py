@@ -20,6 +20,7 @@ from meshnode.gateway.faults import as_error
 from meshnode.gateway.loading import still_on_its_way
 from meshnode.gateway.turnstile import Turn, Turnstile
 from meshnode.mesh.answer import Answer, Dispatcher, Route
+from meshnode.mesh.modes import one_model
 
 WINDOW: Final = 64
 """Events read ahead of the client."""
@@ -125,7 +126,7 @@ class Feed:
             try:
                 await self._relay(request)
             except ModelNotFound:
-                arrival = self._desk.library.arriving(request.model or None)
+                arrival = self._desk.library.arriving(one_model(request.model))
                 if arrival is None:
                     raise
                 await self._relay(await self._until_here(request, arrival))

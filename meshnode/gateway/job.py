@@ -51,13 +51,16 @@ class Job(Record, frozen=True):
     echo: str = "{}"
     events: tuple[Event, ...] = ()
     background: bool = False
+    in_session: bool = False
+    """Once it is completed, its session remembers it."""
 
 
 class JobPage(NamedTuple):
-    """Some jobs, and whether there are more behind them."""
+    """Some jobs, whether there are more behind them, and after which id those begin."""
 
     jobs: tuple[Job, ...]
     more: bool
+    last: str | None = None
 
 
 class Jobs(Protocol):

@@ -52,6 +52,7 @@ MOST_IDS: Final = 256
 MOST_BIASES: Final = 1024
 MOST_BAD_WORDS: Final = 64
 MOST_INPUTS: Final = 2048
+MOST_TRANSFORMS: Final = 4
 MOST_TEMPLATE_KWARGS: Final = 16 << 10
 MOST_TOOLS: Final = 128
 MOST_SCHEMA: Final = 1 << 20
@@ -185,7 +186,7 @@ def rebuild(body: Body, terms: AskTerms, *, peer: PeerId, service_class: Service
     _check_lists(body)
     _check_texts(body)
     _check_form(body)
-    _check_inputs(body, embeds=terms.kind == Kind.EMBED)
+    _check_inputs(body, Kind(terms.kind))
     if terms.max_tokens and (body.stopping.max_tokens is None or body.stopping.max_tokens > terms.max_tokens):
         raise InvalidField("the request wants more tokens than its terms say.", param="max_tokens")
     if terms.max_tokens == 0 and body.stopping.max_tokens is not None:
@@ -244,13 +245,18 @@ def _check_form(body: Body) -> None:
         raise InvalidField("the schema or grammar of the answer is too long.", hint=hint, param="response_format")
 
 
-def _check_inputs(body: Body, *, embeds: bool) -> None:
-    if embeds != bool(body.inputs) or (embeds and (body.messages or body.prompt is not None)):
+def _check_inputs(body: Body, kind: Kind) -> None:
+    embeds, ranks = kind is Kind.EMBED, kind is Kind.RERANK
+    beside = (embeds or ranks) and (body.messages or body.prompt is not None)
+    if embeds != bool(body.inputs) or (embeds and beside):
         raise InvalidField("inputs are for an embedding, which has nothing beside them.", param="inputs")
+    if not ranks == bool(body.query) == bool(body.documents) or (ranks and beside):
+        raise InvalidField("a query and documents are for a ranking, which has nothing beside them.", param="query")
     if body.dimensions is not None and not embeds:
         raise InvalidField("dimensions are for an embedding.", param="dimensions")
-    if len(body.inputs) > MOST_INPUTS or not all(body.inputs):
-        raise InvalidField(f"an input is empty, or there are over {MOST_INPUTS}.", param="inputs")
+    given = (*body.inputs, *body.documents)
+    if len(given) > MOST_INPUTS or not all(given):
+        raise InvalidField(f"an input or a document is empty, or there are over {MOST_INPUTS}.", param="inputs")
     if any(not 0 <= token <= _COUNT for one in body.inputs if isinstance(one, tuple) for token in one):
         raise InvalidField("a token id is out of range.", param="inputs")
 
@@ -264,8 +270,8 @@ def _check_texts(body: Body) -> None:
     for message in body.messages:
         if any(hasattr(part, "url") or hasattr(part, "data") for part in message.parts):
             raise UnsupportedParameter("images, audio and files are not served here.", param="messages")
-    if body.documents or body.query:
-        raise UnsupportedParameter("ranking is not served here.", param="query")
+    if len(body.transforms) > MOST_TRANSFORMS or any(len(name) > 32 for name in body.transforms):
+        raise InvalidField("there are too many transforms.", param="transforms")
     if len(body.template_kwargs) > MOST_TEMPLATE_KWARGS or len(body.reasoning_effort or "") > 32:
         raise InvalidField("the template's arguments are too long.", param="chat_template_kwargs")
     try:

@@ -6,7 +6,7 @@ of each are tried until one answers (:mod:`meshnode.mesh.failover`, :mod:`meshno
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Final
@@ -14,10 +14,10 @@ from typing import Final
 import msgspec
 import trio
 
-from meshnode.domain import GenerationRequest, ModelId, PeerId, Preference
+from meshnode.domain import CallerId, GenerationRequest, ModelId, PeerId, Preference
 from meshnode.errors import Draining
 from meshnode.events import Event
-from meshnode.mesh.answer import Answer
+from meshnode.mesh.answer import Answer, Route
 from meshnode.mesh.failover import Failover, Speed, begun
 from meshnode.mesh.ladder import Ladder, Rung
 from meshnode.mesh.measure import Measure
@@ -50,13 +50,17 @@ class MeshDispatcher:
         around, began = self._around, trio.current_time()
         if around.pool.draining:
             raise Draining("the node is stopping.", hint="Try another node, or this one again later.")
-        course = _Sampled(await self._planner.rungs(request), self.samples)
+        course = _Noted(await self._planner.rungs(request), partial(self._answered, request.caller, request.session))
         request = self._bare(request)
         label = ELSEWHERE if course.card is None else course.card.id
         with Measure(around.metrics, trio.current_time, request=request.id, model=label) as measure:
             answer = Failover(request, course, partial(self._attempt, course, measure), measure, began=began)
             async with begun(answer, measure):
                 yield answer
+
+    def _answered(self, caller: CallerId, session: str | None, route: Route, speed: Speed) -> None:
+        self.samples.note(route.model, speed)
+        self._planner.sessions.answered(caller, session, route)
 
     def explain(self, request: GenerationRequest) -> Iterator[Rung]:
         """The models that a request would be tried with, and the plan of each; nothing is asked of anybody."""
@@ -85,14 +89,14 @@ class MeshDispatcher:
         return around.asker.ask(peer, request, offer, model)
 
 
-class _Sampled(Ladder):
-    """A ladder that notes how fast whoever answered was."""
+class _Noted(Ladder):
+    """A ladder that tells which road an answer came, and how fast."""
 
-    def __init__(self, rungs: Iterator[Rung], samples: Samples) -> None:
+    def __init__(self, rungs: Iterator[Rung], answered: Callable[[Route, Speed], None]) -> None:
         super().__init__(rungs)
-        self._samples = samples
+        self._answered = answered
 
     def done(self, speed: Speed) -> None:
         """Whoever was asked last has answered."""
         super().done(speed)
-        self._samples.note(self.route.model, speed)
+        self._answered(self.route, speed)

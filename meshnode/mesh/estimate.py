@@ -28,6 +28,8 @@ from meshnode.mesh.health import History
 from meshnode.wire.fields import Prices
 from meshnode.wire.offer import ModelOffer
 
+WITHOUT_OUTPUT: Final = frozenset({Kind.EMBED, Kind.RERANK, Kind.COUNT})
+"""What is asked of a model that takes a prompt and no answer."""
 OUTPUT_TOKENS: Final = 256
 """An answer's length where the request sets no bound."""
 FEATURES: Final = ("grammar", "logprobs", "schema", "tools")
@@ -51,7 +53,8 @@ class Needs(Record, frozen=True, kw_only=True):
 
     ``prompt`` and ``output`` are tokens, of an embedding those of all inputs and none; ``longest`` are those that must
     fit into the context together, ``bounded`` is whether the request itself bounds the output; ``body`` is bytes of it
-    on the wire, at least; ``modalities`` are those besides text. ``deadline_s`` is what is left.
+    on the wire, at least; ``modalities`` are those besides text. ``deadline_s`` is what is left. ``shortens``: the
+    prompt may be cut down to a context that is too short for it.
     """
 
     kind: Kind
@@ -65,11 +68,12 @@ class Needs(Record, frozen=True, kw_only=True):
     body: int
     max_cost_uc: int | None
     deadline_s: float | None
+    shortens: bool = False
 
     @property
     def least_context(self) -> int:
         """Tokens a model's context must hold for the prompt, as far as it can be estimated, and one token more."""
-        return self.longest + (self.kind is not Kind.EMBED)
+        return 1 if self.shortens else self.longest + (self.kind not in WITHOUT_OUTPUT)
 
     @property
     def full_context(self) -> int:
@@ -79,7 +83,7 @@ class Needs(Record, frozen=True, kw_only=True):
 
 def needs(request: GenerationRequest) -> Needs:
     """What a request needs."""
-    most = 0 if request.kind is Kind.EMBED else request.stopping.max_tokens
+    most = 0 if request.kind in WITHOUT_OUTPUT else request.stopping.max_tokens
     size = sum(map(len, _texts(request)))
     if isinstance(request.prompt, tuple):
         prompt = len(request.prompt)
@@ -87,6 +91,7 @@ def needs(request: GenerationRequest) -> Needs:
     else:
         prompt = size // _CHARACTERS_PER_TOKEN + _TOKENS_PER_MESSAGE * len(request.messages)
     inputs = [len(one) if isinstance(one, tuple) else len(one) // _CHARACTERS_PER_TOKEN for one in request.inputs]
+    inputs += [(len(request.query) + len(one)) // _CHARACTERS_PER_TOKEN for one in request.documents]
     parts = (part for message in request.messages for part in message.parts)
     return Needs(
         kind=request.kind,
@@ -97,9 +102,10 @@ def needs(request: GenerationRequest) -> Needs:
         longest=max(1, prompt, *inputs),
         output=OUTPUT_TOKENS if most is None else most,
         bounded=most is not None,
-        body=size + sum(map(len, _media(request))) + sum(map(len, request.inputs)),
+        body=size + sum(map(len, (*_media(request), *request.inputs, *request.documents))),
         max_cost_uc=request.max_cost_uc,
         deadline_s=request.deadline_s,
+        shortens=bool(request.transforms),
     )
 
 
@@ -174,6 +180,8 @@ def _queue_ms(waiting: int, free: int, slots: int, each_ms: float) -> float:
 def _texts(request: GenerationRequest) -> Iterator[str]:
     if isinstance(request.prompt, str):
         yield request.prompt
+    if request.query:
+        yield request.query
     for message in request.messages:
         for part in message.parts:
             if isinstance(part, TextPart | ReasoningPart | RefusalPart):

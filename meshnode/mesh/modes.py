@@ -21,6 +21,7 @@ from meshnode.domain import Kind, ModelCard, ModelId, Preference, Record, Sort
 from meshnode.errors import CapabilityUnavailable, ModelNotFound
 from meshnode.mesh.estimate import FEATURES, Needs, cost_uc, of_local, of_peer
 from meshnode.mesh.route import Local, Peer, closed, closed_here
+from meshnode.mesh.sticky import MUCH_SLOWER
 from meshnode.wire.offer import ModelOffer
 
 AUTO: Final = "auto"
@@ -91,6 +92,13 @@ def mode_of(name: str) -> Mode | None:
     return Mode(mode, capability)
 
 
+def one_model(name: str) -> str | None:
+    """The one model that a request asks for by ``name``; None where it leaves that to this node."""
+    mode, _, capability = name.strip().lower().partition(":")
+    free = not mode or (mode in MODES and (not capability or capability in CAPABILITIES))
+    return None if free else name
+
+
 def traits_of(need: Needs, mode: Mode) -> frozenset[str]:
     """What a model must have for a request in a mode: a kind, modalities, features."""
     asked = {CAPABILITIES[mode.capability]} if mode.capability else set()
@@ -114,10 +122,17 @@ def wish_of(mode: Mode, wish: Preference) -> Preference:
     return msgspec.structs.replace(wish, sort=wish.sort or _SORTS.get(mode.name))
 
 
-def choose(mode: Mode, need: Needs, wish: Preference, options: Iterable[Option]) -> list[Chosen]:
-    """The models to try, best first; those that cannot be had now come last. ``options`` have what is needed."""
-    judged = [(judge, option) for option in options for judge in [_Judged(need, wish, option)]]
+def choose(
+    mode: Mode, need: Needs, wish: Preference, options: Iterable[Option], held: ModelId | None = None
+) -> list[Chosen]:
+    """The models to try, best first; those that cannot be had now come last. ``options`` have what is needed.
+
+    ``held`` is the model that the session has been answered by: it goes on with it unless that is much slower.
+    """
+    judged = [(_Judged(need, wish, option), option) for option in options]
     judged.sort(key=lambda pair: _key(mode, *pair))
+    least = min((judge.ms for judge, _ in judged), default=0.0)
+    judged.sort(key=lambda pair: pair[1].model != held or bool(pair[0].closed) or pair[0].ms > MUCH_SLOWER * least)
     return [
         Chosen(model=option.model, reason=_reason(mode, judge, option), closed=judge.closed)
         for judge, option in judged[:MOST_RUNGS]

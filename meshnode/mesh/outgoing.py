@@ -95,7 +95,7 @@ def draft_of(request: GenerationRequest, offer: Offer, model: ModelOffer, us: Se
     scrutiny = scrutiny_of(request, len(body))
     signature = us.identity.sign_for_ledger(m.terms_payload(terms))
     choices = request.choices if request.kind is Kind.GENERATE else 0
-    held = 4 * CREDIT + len(request.inputs)
+    held = 4 * CREDIT + len(request.inputs) + len(request.documents)
     return Draft(terms, signature, body, model.prices, scrutiny, held, request.max_cost_uc, choices)
 
 

@@ -37,6 +37,7 @@ from meshnode.mesh.modes import (
 )
 from meshnode.mesh.resolve import Catalogue, Meaning, Offers, Resolver, folded, resolve
 from meshnode.mesh.route import Candidate, Local, Peer, plan
+from meshnode.mesh.sticky import Sessions, kept
 from meshnode.models.names import unaliased
 from meshnode.net.transport import Link
 from meshnode.observe import Metrics
@@ -84,6 +85,8 @@ class Planner:
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
+        self.sessions = Sessions(trio.current_time)
+        """Where sessions are."""
         self._catalogue = Catalogue()
         self._seen = -1
 
@@ -152,15 +155,21 @@ class Planner:
         request = msgspec.structs.replace(request, provider=wish)
         here = [option for option in self._here(need, mode) if option.model not in before]
         near: list[ModelId] = []
+        place = self.sessions.place(request.caller, request.session)
+        held = None if place is None else place.model
         if mode.name == AUTO:  # where something near will do, peers are looked at only when that fails
-            for chosen in choose(mode, need, wish, here):
+            for chosen in choose(mode, need, wish, here, held):
                 if is_near(chosen):
                     near.append(chosen.model)
                     yield self._chosen(request, mode, chosen.model)
+                    if not _open(wish):
+                        return
         tried = before.union(near)
         options = [one for one in itertools.chain(here, self._there(need, mode, here)) if one.model not in tried]
-        for chosen in choose(mode, need, wish, options):
+        for chosen in choose(mode, need, wish, options, held):
             yield self._chosen(request, mode, chosen.model)
+            if not _open(wish):
+                return
         if not options and not tried:
             yield Rung(name or str(mode), ModelId(name), error=self._lacking(mode, need))
 
@@ -210,6 +219,9 @@ class Planner:
     def _rung(self, request: GenerationRequest, meaning: Meaning, name: str, *, note: str = "") -> Rung:
         around, wish = self._around, request.provider
         planned = plan(request, self._local(meaning.card), self._peers(meaning), draw=self._draw)
+        if not wish.order:
+            place = self.sessions.place(request.caller, request.session)
+            planned = msgspec.structs.replace(planned, candidates=kept(planned.candidates, place))
         course = MeshCourse(
             request,
             meaning.model,

@@ -63,7 +63,7 @@ class GgufMetadata(Record, frozen=True):
     chat_template: str | None = None
     template_sha256: str = ""
     kinds: tuple[str, ...] = (Kind.GENERATE.value, Kind.EMBED.value)
-    """What may be asked of it; none where it ranks documents."""
+    """What may be asked of it; none where it should rank documents and cannot."""
     split_no: int = 0
     split_count: int = 0
     tensor_count: int = 0
@@ -77,6 +77,10 @@ MADE_TO_EMBED = frozenset({
 """Architectures that keep no memory of what they read, by llama.cpp's names: they generate nothing."""
 _RANK = 4
 """``{arch}.pooling_type`` of a reranker; 0 is none, 1 to 3 make one vector (``enum llama_pooling_type``)."""
+
+
+_HEADS = frozenset({"cls.weight", "cls.output.weight"})
+"""Tensors that make a score of what a reranker has read."""
 
 
 def read_metadata(file: BinaryIO, size: int) -> GgufMetadata:
@@ -98,8 +102,8 @@ def check_servable(metadata: GgufMetadata) -> None:
         )
     if not metadata.kinds:
         raise ModelFileRefused(
-            "the file holds a reranker, which neither generates text nor embeds it.",
-            hint="Add a language model or an embedding model.",
+            "the file says that its model ranks, and has no tensor that gives a score.",
+            hint="Convert the model anew, with its classification head.",
         )
     if not metadata.tensor_count or not metadata.layers or not metadata.context_length:
         raise ModelFileRefused(
@@ -149,7 +153,7 @@ def describe(file: GgufFile) -> GgufMetadata:
         tokenizer=pairs.text("tokenizer.ggml.model"),
         chat_template=None if template is None else template.decode("utf-8", "replace"),
         template_sha256="" if template is None else hashlib.sha256(template).hexdigest(),
-        kinds=_kinds(architecture, pairs.number(f"{architecture}.pooling_type", _RANK)),
+        kinds=_kinds(architecture, pairs.number(f"{architecture}.pooling_type", _RANK), judges=_judges(file)),
         split_no=pairs.number("split.no", 1 << 16),
         split_count=pairs.number("split.count", 1 << 16),
         tensor_count=len(file.tensors),
@@ -165,10 +169,15 @@ def _kv_bytes(pairs: _Pairs, architecture: str, width: int, heads: int, kv_heads
     return sum(kv_heads) * (key + value) * 2
 
 
-def _kinds(architecture: str, pooling: int) -> tuple[str, ...]:
+def _judges(file: GgufFile) -> bool:
+    """Whether there is what makes a verdict of what a model read; llama.cpp would take any number for one."""
+    return any(tensor.name in _HEADS for tensor in file.tensors)
+
+
+def _kinds(architecture: str, pooling: int, *, judges: bool) -> tuple[str, ...]:
     """A file that says how to pool is of a model made for embeddings, or for ranking."""
     if pooling == _RANK:
-        return ()
+        return (Kind.RERANK.value,) if judges else ()
     embeds = bool(pooling) or architecture in MADE_TO_EMBED
     return (Kind.EMBED.value,) if embeds else (Kind.GENERATE.value, Kind.EMBED.value)
 

@@ -23,6 +23,8 @@ DAY_S: Final = 86_400
 NONCE_BYTES: Final = 12
 _FORMAT: Final = b"\x01"
 _COLUMNS: Final = "principal, kind, id, part_of, created, expires, unfinished, blob"
+_ID: Final = 2
+"""The place of the id in these."""
 _log = structlog.get_logger()
 
 
@@ -44,10 +46,11 @@ class Item(Record, frozen=True):
 
 
 class Page(NamedTuple):
-    """Some objects in order, and whether there are more behind them."""
+    """Some objects in order, whether there are more behind them, and after which id those begin."""
 
     items: tuple[Item, ...]
     more: bool
+    last: str | None = None
 
 
 class Ref(NamedTuple):
@@ -58,11 +61,15 @@ class Ref(NamedTuple):
 
 
 class Shelf:
-    """What is known of the sealed objects without the key: how many there are; and that they can be thrown away."""
+    """What is known of the sealed objects without the key: how many there are; and that they can be thrown away.
 
-    def __init__(self, database: Database, now: Callable[[], float]) -> None:
+    ``change_locks`` makes the key useless.
+    """
+
+    def __init__(self, database: Database, now: Callable[[], float], change_locks: Callable[[], object]) -> None:
         self._database = database
         self._now = now
+        self._change_locks = change_locks
 
     async def counts(self) -> Mapping[str, int]:
         """How many objects of each kind are kept, those of all principals."""
@@ -75,11 +82,15 @@ class Shelf:
         return await self._database.read(select)
 
     async def clear(self) -> Mapping[str, int]:
-        """Delete everything of everybody; gives how many objects of each kind there were."""
+        """Delete everything of everybody, and the key; gives how many objects of each kind there were.
+
+        Copies of the database that were kept before its schema changed hold the objects still, but nothing opens them.
+        """
 
         def delete(connection: Connection) -> dict[str, int]:
             found = connection.execute("SELECT kind, count(*) FROM sealed GROUP BY kind ORDER BY kind").fetchall()
             connection.execute("DELETE FROM sealed")
+            self._change_locks()
             return dict(found)
 
         return await self._database.write(delete)
@@ -93,7 +104,11 @@ class Shelf:
 
 
 class Vault(Shelf):
-    """The sealed objects, for who has the key (32 bytes). ``entropy`` gives that many random bytes."""
+    """The sealed objects, for who has the key (32 bytes).
+
+    ``entropy`` gives that many random bytes, ``new_key`` another key in the place of this one (``None``: there is but
+    one).
+    """
 
     def __init__(
         self,
@@ -103,9 +118,11 @@ class Vault(Shelf):
         entropy: Callable[[int], bytes],
         now: Callable[[], float],
         keep_s: int = 30 * DAY_S,
+        new_key: Callable[[], bytes] | None = None,
     ) -> None:
-        super().__init__(database, now)
+        super().__init__(database, now, self._take_new_key)
         self._cipher = AESGCM(key)
+        self._new_key = new_key
         self._entropy = entropy
         self._keep_s = keep_s
 
@@ -118,14 +135,17 @@ class Vault(Shelf):
 
         await self._database.write(insert)
 
-    async def replace(self, item: Item) -> bool:
-        """Keep this in the place of the one that is there; false, and nothing done, where none is (any more)."""
+    async def replace(self, item: Item, *beside: Item) -> bool:
+        """Keep this in the place of the one that is there, and others with it, all or none.
+
+        False, and nothing done, where none is there (any more).
+        """
 
         def update(connection: Connection) -> bool:
             query = "SELECT 1 FROM sealed WHERE principal = ? AND kind = ? AND id = ?"
             there = connection.execute(query, (item.principal, item.kind, item.id)).fetchone() is not None
-            if there:
-                self._insert(connection, item)
+            for one in (item, *beside) if there else ():
+                self._insert(connection, one)
             return there
 
         return await self._database.write(update)
@@ -175,8 +195,10 @@ class Vault(Shelf):
             if after is not None:
                 start = _place(connection, principal, kind, after)
             rows = connection.execute(query, (principal, kind, part_of, now, start, limit + 1)).fetchall()
-            opened = (self._opened(row) for row in rows[:limit])
-            return Page(tuple(item for item in opened if item is not None), len(rows) > limit)
+            seen = rows[:limit]
+            opened = (self._opened(row) for row in seen)
+            last = seen[-1][_ID] if seen else None
+            return Page(tuple(item for item in opened if item is not None), len(rows) > limit, last)
 
         return await self._database.read(select)
 
@@ -202,6 +224,10 @@ class Vault(Shelf):
         return await self._database.read(select)
 
     # --- sealing ----------------------------------------------------------------------------------
+
+    def _take_new_key(self) -> None:
+        if self._new_key is not None:
+            self._cipher = AESGCM(self._new_key())
 
     def _insert(self, connection: Connection, item: Item) -> None:
         now = int(self._now())

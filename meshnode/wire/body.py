@@ -51,6 +51,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     continuation: Continuation | None = None
     inputs: tuple[str | tuple[int, ...], ...] = ()
     dimensions: int | None = None
+    transforms: tuple[str, ...] = ()
     query: str = ""
     documents: tuple[str, ...] = ()
 

@@ -52,6 +52,8 @@ TEMPLATE_TOKENS: Final = 1024
 """Tokens of a prompt that stand in no request: a template's own words."""
 INPUT_TOKENS: Final = 4
 """Special tokens that stand around an input to be embedded."""
+PAIR_TOKENS: Final = 256
+"""Tokens around a question and a document: the words that some models want there."""
 MOST_DIMENSIONS: Final = 65_536
 """Numbers of a vector."""
 TOKEN_CHARACTERS: Final = 256
@@ -143,6 +145,7 @@ class Scrutiny:
             raise ProtocolViolation(f"{event.prompt_tokens} prompt tokens of a request that has at most so many bytes.")
         if not 0 <= event.cached_tokens <= event.prompt_tokens:
             raise ProtocolViolation(f"{event.cached_tokens} of {event.prompt_tokens} prompt tokens were cached.")
+        _count(event.dropped, "a number of messages")
         if not 0 <= event.seed < _SEEDS:
             raise ProtocolViolation("a seed has more than 64 bits.")
         self._started = event
@@ -279,13 +282,14 @@ _JUDGES: Final[dict[type, Callable[[Scrutiny, Any], None]]] = {
 
 def scrutiny_of(request: GenerationRequest, body_bytes: int) -> Scrutiny:
     """What the answer to a request is looked at with; ``body_bytes`` is the length of its encoded body."""
-    inputs = len(request.inputs)
+    inputs, pairs = len(request.inputs), len(request.documents)
+    repeated = pairs * (len(request.query.encode("utf-8", "replace")) + PAIR_TOKENS)
     return Scrutiny(
-        inputs or request.choices,
+        inputs or pairs or request.choices,
         request.stopping.max_tokens,
         kind=request.kind,
         withheld=max((len(stop.encode()) for stop in request.stopping.stop), default=0),
-        most_prompt=body_bytes + TEMPLATE_TOKENS + INPUT_TOKENS * inputs,
+        most_prompt=body_bytes + TEMPLATE_TOKENS + INPUT_TOKENS * inputs + repeated,
         dimensions=request.dimensions,
     )
 

@@ -60,7 +60,7 @@ def vault(database: Database, wall: Wall) -> Vault:
 
 
 def a_vault(database: Database, wall: Wall, key: bytes = KEY) -> Vault:
-    return Vault(database, key, entropy=os.urandom, now=wall)
+    return Vault(database, key, entropy=os.urandom, now=wall, new_key=lambda: OTHER_KEY)
 
 
 async def test_what_is_put_is_had_again_with_its_times(vault: Vault, wall: Wall) -> None:
@@ -86,6 +86,15 @@ async def test_only_one_that_is_there_is_replaced(vault: Vault) -> None:
     assert await vault.replace(an_item("b", b"new"))
     assert (await vault.get(OWNER, "job", "b")).data == b"new"
     assert await vault.counts() == {"job": 1}
+
+
+async def test_what_goes_with_one_is_kept_where_that_one_is_there(vault: Vault) -> None:
+    assert not await vault.replace(an_item("a"), an_item("b"))
+    assert await vault.counts() == {}
+    await vault.put(an_item("a"))
+    assert await vault.replace(an_item("a", b"new"), an_item("b"), an_item("c", kind="file"))
+    assert (await vault.get(OWNER, "job", "a")).data == b"new"
+    assert await vault.counts() == {"file": 1, "job": 2}
 
 
 async def test_anothers_object_is_not_there(vault: Vault) -> None:
@@ -117,9 +126,10 @@ async def test_pages_are_in_order_whole_and_without_repetition(vault: Vault, new
     names = [f"i{number}" for number in range(7)]
     await vault.put(*map(an_item, names), an_item("else", kind="file"))
     seen: list[str] = []
+    last: str | None = None
     while True:
-        after = seen[-1] if seen else None
-        page = await vault.page(OWNER, "job", after=after, limit=3, newest_first=newest_first)
+        page = await vault.page(OWNER, "job", after=last, limit=3, newest_first=newest_first)
+        last = page.last
         seen += ids(page)
         if not page.more:
             break
@@ -166,6 +176,19 @@ async def test_all_can_be_thrown_away_and_are_counted(vault: Vault) -> None:
     assert await vault.counts() == {}
 
 
+async def test_what_was_thrown_away_does_not_open_where_a_copy_of_it_is_left(
+    database: Database, vault: Vault, wall: Wall
+) -> None:
+    await vault.put(an_item("a"))
+    await database.write(lambda connection: connection.execute("CREATE TABLE copy AS SELECT * FROM sealed"))
+    await vault.clear()
+    await database.write(lambda connection: connection.execute("INSERT INTO sealed SELECT * FROM copy"))
+    with pytest.raises(NotFound, match="lost"):
+        await vault.get(OWNER, "job", "a")
+    await vault.put(an_item("b"))
+    assert (await a_vault(database, wall, OTHER_KEY).get(OWNER, "job", "b")).data == b"said"
+
+
 def _swap(connection: Connection) -> None:
     rows = connection.execute("SELECT seq, blob FROM sealed ORDER BY seq").fetchall()
     for (seq, _), (_, blob) in zip(rows, reversed(rows), strict=True):
@@ -200,6 +223,13 @@ async def test_a_damaged_row_is_one_lost_object(
         await vault.get(OWNER, "job", id_)
     assert ids(await vault.page(OWNER, "job")) == ["b"]
     await vault.delete(OWNER, "job", id_)
+
+
+async def test_a_page_of_lost_objects_still_says_where_the_next_begins(database: Database, vault: Vault) -> None:
+    await vault.put(an_item("a"))
+    await database.write(_set("blob", b""))
+    await vault.put(an_item("b"))
+    assert await vault.page(OWNER, "job", limit=1) == Page((), more=True, last="a")
 
 
 async def test_rows_that_were_swapped_do_not_open(database: Database, vault: Vault) -> None:

@@ -89,10 +89,12 @@ class Edits(Strict):
     applied_edits: list[Any]
 
 
-class Notes(Strict):
+class Mesh(Strict):
     """``mesh``, which is ours."""
 
-    notes: list[str]
+    notes: list[str] = []
+    receipt: str | None = None
+    cost: int | None = None
 
 
 class Message(Strict):
@@ -108,7 +110,7 @@ class Message(Strict):
     stop_details: Refusal | None
     usage: Usage
     context_management: Edits | None = None
-    mesh: Notes | None = None
+    mesh: Mesh | None = None
     timings: dict[str, float] | None = None
 
 
@@ -176,6 +178,7 @@ class MessageDelta(Strict, tag="message_delta"):
     delta: Ending
     usage: DeltaUsage
     context_management: Edits | None = None
+    mesh: Mesh | None = None
     timings: dict[str, float] | None = None
 
 

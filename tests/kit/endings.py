@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from meshnode.api.app import DIALECTS
-from meshnode.api.generation import Dialect
+from meshnode.api.dialect import Dialect
 from meshnode.api.render import Heading, Renderer, coalesce
 from meshnode.api.schema import Asker
 from meshnode.domain import OWNER, FinishReason, ModelId, RequestId
@@ -82,7 +82,12 @@ ASKED: Final[Mapping[str, Mapping[str, Any]]] = {
     "chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
     "completions": {"prompt": "hi"},
     "responses": {"model": "tiny", "input": "hi", "store": False},
-    "messages": {"model": "tiny", "max_tokens": 16, "messages": [{"role": "user", "content": "hi"}]},
+    "messages": {
+        "model": "tiny",
+        "max_tokens": 5,
+        "stop_sequences": ["###"],
+        "messages": [{"role": "user", "content": "hi"}],
+    },
 }
 """The request that each of the dialects here answers; those that do not stream are left out."""
 STREAMING: Final = tuple(path for path in ASKED if path in DIALECTS)

@@ -46,3 +46,11 @@ def counting(text: str | tuple[int, ...] | None = None, *, model: str = "fake", 
     """A request to say what a prompt is to the model."""
     number = RequestId(f"r{next(_numbers)}")
     return GenerationRequest(id=number, model=ModelId(model), kind=Kind.COUNT, prompt=text, **fields)
+
+
+def ranking(query: str, *documents: str, model: str = "fake", **fields: Any) -> GenerationRequest:
+    """A request for scores of documents."""
+    number = RequestId(f"r{next(_numbers)}")
+    return GenerationRequest(
+        id=number, model=ModelId(model), kind=Kind.RERANK, query=query, documents=documents, **fields
+    )

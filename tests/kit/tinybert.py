@@ -28,8 +28,8 @@ WORDS = (
     "a",
 )
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'-"
-MEAN, FIRST = 1, 2
-"""``{arch}.pooling_type``: the mean of all tokens, or the first token's."""
+MEAN, FIRST, RANK = 1, 2, 4
+"""``{arch}.pooling_type``: the mean of all tokens, the first token's, or the score that a head makes of the latter."""
 CONTEXT = 128
 
 
@@ -46,8 +46,13 @@ def bert_vocabulary() -> list[str]:
     ]
 
 
-def tiny_bert(*, embd: int = 48, heads: int = 3, layers: int = 2, pooling: int | None = MEAN, seed: int = 7) -> Gguf:
-    """An encoder of this shape, not yet written; ``pooling`` ``None`` leaves the file silent about it."""
+def tiny_bert(
+    *, embd: int = 48, heads: int = 3, layers: int = 2, pooling: int | None = MEAN, seed: int = 7, head: bool = True
+) -> Gguf:
+    """An encoder of this shape, not yet written; ``pooling`` ``None`` leaves the file silent about it.
+
+    One that ranks has the same weights and a ``head`` beside them.
+    """
     tokens = list(dict.fromkeys(bert_vocabulary()))
     metadata: dict[str, Value | Raw] = {
         "general.architecture": Value(STRING, "bert"),
@@ -76,7 +81,14 @@ def tiny_bert(*, embd: int = 48, heads: int = 3, layers: int = 2, pooling: int |
     }
     if pooling is not None:
         metadata["bert.pooling_type"] = Value(U32, pooling)
-    return Gguf(metadata, _tensors(np.random.default_rng(seed), len(tokens), embd, layers))
+    rng = np.random.default_rng(seed)
+    tensors = _tensors(rng, len(tokens), embd, layers)
+    return Gguf(metadata, tensors | _head(rng, embd) if pooling == RANK and head else tensors)
+
+
+def _head(rng: np.random.Generator, embd: int) -> dict[str, Floats]:
+    shapes = {"cls.weight": (embd, embd), "cls.bias": (embd,), "cls.output.weight": (1, embd), "cls.output.bias": (1,)}
+    return {name: (rng.standard_normal(shape) / np.sqrt(embd)).astype(np.float32) for name, shape in shapes.items()}
 
 
 def _tensors(rng: np.random.Generator, vocab: int, embd: int, layers: int) -> dict[str, Floats]:
@@ -104,7 +116,7 @@ def _tensors(rng: np.random.Generator, vocab: int, embd: int, layers: int) -> di
     return tensors
 
 
-def write_tiny_bert(path: Path, *, pooling: int | None = MEAN) -> Path:
+def write_tiny_bert(path: Path, *, pooling: int | None = MEAN, head: bool = True) -> Path:
     """Write :func:`tiny_bert` to ``path``; gives ``path`` back."""
-    path.write_bytes(tiny_bert(pooling=pooling).encode())
+    path.write_bytes(tiny_bert(pooling=pooling, head=head).encode())
     return path

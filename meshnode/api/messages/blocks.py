@@ -74,6 +74,14 @@ class SearchResultBlock(msgspec.Struct, kw_only=True):
     cache_control: dict[str, Any] | None = None
 
 
+class ToolReferenceBlock(msgspec.Struct, kw_only=True):
+    """``tool_reference``: what a search among tools found. All of them are on offer here from the start."""
+
+    type: Literal["tool_reference"]
+    tool_name: Annotated[str, text(256)]
+    cache_control: dict[str, Any] | None = None
+
+
 class PlainSource(msgspec.Struct, kw_only=True):
     """``source`` of a document that is text."""
 
@@ -92,7 +100,7 @@ class ContentSource(msgspec.Struct, kw_only=True):
 UNSERVED: Final = frozenset({
     "image", "container_upload", "server_tool_use", "web_search_tool_result", "web_fetch_tool_result",
     "code_execution_tool_result", "bash_code_execution_tool_result", "text_editor_code_execution_tool_result",
-    "tool_search_tool_result", "tool_reference", "advisor_tool_result", "mcp_tool_use", "mcp_tool_result",
+    "tool_search_tool_result", "advisor_tool_result", "mcp_tool_use", "mcp_tool_result",
     "mcp_tool_listing", "tool_addition", "tool_removal", "browser_state", "compaction", "fallback",
 })  # fmt: skip
 """Documented blocks that no model here can take, or that only Anthropic's servers can read."""
@@ -187,6 +195,10 @@ def _search_result(raw: Raw, path: str) -> tuple[Part, ...]:
     return (TextPart("\n".join([f"<search_result {head}>", *texts, "</search_result>"])),)
 
 
+def _tool_reference(raw: Raw, path: str) -> tuple[Part, ...]:
+    return (TextPart(f"The tool {read(raw, ToolReferenceBlock, path).tool_name} is on offer."),)
+
+
 def _no_citations(citations: Raw | None, path: str) -> None:
     """Raises UnsupportedParameter where citations are asked for: no answer here has any."""
     if citations is not None and citations.get("enabled") not in (None, False):
@@ -209,4 +221,5 @@ _READERS: Final[Mapping[str, Callable[[Raw, str], tuple[Part, ...]]]] = {
     "redacted_thinking": _redacted,
     "document": _document,
     "search_result": _search_result,
+    "tool_reference": _tool_reference,
 }

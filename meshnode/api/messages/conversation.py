@@ -27,7 +27,7 @@ MOST_MESSAGES: Final = 100_000
 _BILLING: Final = re.compile(r"\s*x-anthropic-billing-header:[^\n]*(?:\n+|\Z)", re.IGNORECASE)
 _OF_USER: Final = ("text", "document", "search_result")
 _OF_ASSISTANT: Final = ("text", "thinking", "redacted_thinking")
-_OF_RESULT: Final = ("text", "document", "search_result")
+_OF_RESULT: Final = ("text", "document", "search_result", "tool_reference")
 FAILED: Final = "The tool failed:"
 """What goes before a result that has ``is_error``."""
 
@@ -69,7 +69,7 @@ class ToolResultBlock(msgspec.Struct, kw_only=True):
 
 def conversation(system: Content | None, messages: Sequence[Raw]) -> tuple[Message, ...]:
     """The whole conversation. Raises InvalidField, UnknownField or UnsupportedParameter, which name the place."""
-    told = [] if system is None else _system(system, "system")
+    told = [[each] for each in _system(system, "system")] if system is not None else []
     for index, raw in enumerate(messages):
         path = f"messages[{index}]"
         fields = read(raw, MessageFields, path)
@@ -83,7 +83,7 @@ def conversation(system: Content | None, messages: Sequence[Raw]) -> tuple[Messa
                 turns = _of_assistant(fields.content, where)
         for turn in turns:
             _add(told, turn)
-    return tuple(told)
+    return tuple(map(_one, told))
 
 
 def _system(content: Content, path: str) -> list[Message]:
@@ -104,14 +104,14 @@ def _of_user(content: Content, path: str) -> list[Message]:
         return [Message(role=Role.USER, parts=(TextPart(content),))]
     if not content:
         raise invalid(path, content, "a string, or an array of one or more blocks")
-    told: list[Message] = []
+    told: list[list[Message]] = []
     for index, raw in enumerate(content):
         where = f"{path}[{index}]"
         if kind_of(raw, where, (*_OF_USER, "tool_result")) == "tool_result":
-            told.append(_result(read(raw, ToolResultBlock, where), where))
+            told.append([_result(read(raw, ToolResultBlock, where), where)])
         else:
             _add(told, Message(role=Role.USER, parts=block(raw, where, _OF_USER)))
-    return told
+    return list(map(_one, told))
 
 
 def _result(fields: ToolResultBlock, path: str) -> Message:
@@ -134,10 +134,17 @@ def _of_assistant(content: Content, path: str) -> list[Message]:
     return [Message(role=Role.ASSISTANT, parts=tuple(said), tool_calls=tuple(calls))] if said or calls else []
 
 
-def _add(told: list[Message], turn: Message) -> None:
-    """Add a turn, or go on with the last one where it is of the same role and nothing stands between them."""
-    last = told[-1] if told else None
+def _add(told: list[list[Message]], turn: Message) -> None:
+    """Add a turn, to the last ones where it is of the same role and nothing stands between them."""
+    last = told[-1][-1] if told else None
     if last is None or last.role != turn.role or last.tool_calls or turn.role not in (Role.USER, Role.ASSISTANT):
-        told.append(turn)
+        told.append([turn])
     else:
-        told[-1] = replace(last, parts=(*last.parts, *turn.parts), tool_calls=turn.tool_calls)
+        told[-1].append(turn)
+
+
+def _one(turns: Sequence[Message]) -> Message:
+    """Turns that are one: the parts of all, and the calls of the last."""
+    if len(turns) == 1:
+        return turns[0]
+    return replace(turns[-1], parts=tuple(part for turn in turns for part in turn.parts))

@@ -2,7 +2,7 @@
 
 Source: Anthropic's API reference, "Streaming Messages": ``message_start``, then blocks one after the other, each with
 its start, deltas and stop, then ``message_delta`` with the reason and all counts, and ``message_stop``. Beyond it an
-answer has ``mesh`` where there is something to note, and ``timings`` (llama.cpp's).
+answer has ``mesh`` where there is something to note or to pay, and ``timings`` (llama.cpp's).
 """
 
 from __future__ import annotations
@@ -110,6 +110,8 @@ class MessagesRenderer:
         }
 
     def _chunk(self, event: Event) -> Iterator[Chunk]:
+        if getattr(event, "choice", 0):
+            return  # a message is one answer
         match event:
             case Started():
                 self._started = self._started or event
@@ -200,7 +202,8 @@ class MessagesRenderer:
         delta = {"stop_reason": reason, "stop_sequence": stop, "stop_details": _details(reason)}
         edits = self._edits()
         usage = _counts(self._finished.usage)
-        yield {"type": "message_delta", "delta": delta, "usage": usage, **edits, "timings": timings(self._finished)}
+        beside = {**edits, **_mesh(_charged(self._finished)), "timings": timings(self._finished)}
+        yield {"type": "message_delta", "delta": delta, "usage": usage, **beside}
         yield {"type": "message_stop"}
 
     def _of_block(self, kind: str, more: Chunk) -> Chunk:
@@ -233,7 +236,7 @@ class MessagesRenderer:
 
     def _message(self, content: list[Chunk], reason: str | None, stop: str | None, usage: Chunk) -> Chunk:
         edits = self._edits()
-        notes = {"mesh": {"notes": list(self._wish.notes)}} if self._wish.notes else {}
+        notes = {"notes": list(self._wish.notes)} if self._wish.notes else {}
         return {
             "id": self._heading.id,
             "type": "message",
@@ -245,7 +248,7 @@ class MessagesRenderer:
             "stop_details": _details(reason),
             "usage": usage,
             **edits,
-            **notes,
+            **_mesh({**notes, **_charged(self._finished)}),
         }
 
     def _edits(self) -> Chunk:
@@ -258,6 +261,16 @@ class MessagesRenderer:
 
     def _usage(self) -> Chunk:
         return _whole_usage(self._finished.usage)
+
+
+def _charged(finished: Finished) -> Chunk:
+    """What a peer's answer cost, in micro-credits, and the receipt for it; nothing where nobody was paid."""
+    charge = finished.charge
+    return {} if charge is None else {"receipt": charge.receipt, "cost": charge.cost_uc}
+
+
+def _mesh(beside: Chunk) -> Chunk:
+    return {"mesh": beside} if beside else {}
 
 
 def _details(reason: str | None) -> Chunk | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from meshnode.api.constraint_schema import constraint
-from meshnode.api.fields import Refusal, check_names, convert, invalid, unsupported
+from meshnode.api.fields import Refusal, check_names, convert, invalid
 from meshnode.api.responses.form import Form, form
 from meshnode.api.responses.items import messages
 from meshnode.api.responses.schema import (
@@ -24,7 +25,9 @@ from meshnode.api.responses.shape import shown
 from meshnode.api.responses.tooling import Offer, choice, offer
 from meshnode.api.schema import Ask, Asker, Keep, StreamOptions, TemplateUse, ask, common, stopping
 from meshnode.api.strictjson import parse_object
-from meshnode.domain import Constraint, GenerationRequest, Kind, Message, Role, TextPart, ToolMode
+from meshnode.api.template_schema import template_use
+from meshnode.api.transforms import MIDDLE_OUT, transforms
+from meshnode.domain import Constraint, GenerationRequest, Kind, Message, Role, TextPart
 from meshnode.errors import InvalidField, UnknownField
 
 
@@ -55,6 +58,7 @@ def _parse(body: bytes, asker: Asker, refusals: Mapping[str, Refusal]) -> Ask:
         "calls": offered.telling(),
         "encrypted": "reasoning.encrypted_content" in (fields.include or ()),
         "input": items(fields),
+        "own": len(request.messages) - (fields.instructions is not None),
         "asked_to_store": fields.store,
     }
     return ask(fields, request)._replace(echo=echo, keep=_keep(fields))
@@ -63,9 +67,6 @@ def _parse(body: bytes, asker: Asker, refusals: Mapping[str, Refusal]) -> Ask:
 def _request(fields: ResponseFields, asker: Asker, offered: Offer, asked: Form) -> GenerationRequest:
     chosen = choice(fields.tool_choice, offered)
     held = _constraint(fields, asked)
-    if held is not None and offered.tools and chosen.mode is not ToolMode.NONE:
-        hint = "Leave one of them out, or set tool_choice to none."
-        raise unsupported("tools", hint, what=" beside a constraint of the answer (text.format, grammar …)")
     shared = common(fields, asker) | {"stopping": stopping(fields, fields.max_output_tokens)}
     return GenerationRequest(
         **shared,
@@ -75,24 +76,22 @@ def _request(fields: ResponseFields, asker: Asker, offered: Offer, asked: Form) 
         constraint=held,
         top_logprobs=_top_logprobs(fields),
         messages=_messages(fields),
+        transforms=_transforms(fields),
         reasoning_effort=_effort(fields),
         template_kwargs=json.dumps(fields.chat_template_kwargs or {}, ensure_ascii=False),
     )
 
 
 def _messages(fields: ResponseFields) -> tuple[Message, ...]:
-    """The conversation as far as the request holds it; a reference to what is kept waits for that to be fetched."""
+    """Instructions, then the items; references to what is kept wait for that to be fetched."""
     said = items(fields)
-    if not said and fields.previous_response_id is None and fields.prompt is None:
+    if not said and fields.previous_response_id is None and fields.prompt is None and fields.template is None:
         missing = "is missing" if fields.input is None else "is empty"
         raise InvalidField(f"input {missing}.", hint="Allowed: a string, or an array of items.", param="input")
-    instructions = [] if fields.instructions is None else [instructed(fields.instructions)]
-    return (*instructions, *(() if refers(said) else messages(said)))
-
-
-def instructed(instructions: str) -> Message:
-    """The message that ``instructions`` are: before all others."""
-    return Message(role=Role.SYSTEM, parts=(TextPart(instructions),))
+    own = () if refers(said) else messages(said)
+    if fields.instructions is None:
+        return own
+    return (Message(role=Role.SYSTEM, parts=(TextPart(fields.instructions),)), *own)
 
 
 def refers(said: list[dict[str, Any]]) -> bool:
@@ -128,6 +127,12 @@ def _top_logprobs(fields: ResponseFields) -> int | None:
     return None
 
 
+def _transforms(fields: ResponseFields) -> tuple[str, ...]:
+    """OpenAI's ``truncation`` drops from the front; here the middle goes first, as what an agent began with matters."""
+    named = transforms(fields.transforms, fields.plugins)
+    return (*named, MIDDLE_OUT) if fields.truncation == "auto" and MIDDLE_OUT not in named else named
+
+
 def _effort(fields: ResponseFields) -> str | None:
     if fields.reasoning is None:
         return None
@@ -137,26 +142,30 @@ def _effort(fields: ResponseFields) -> str | None:
 
 def _keep(fields: ResponseFields) -> Keep:
     """OpenAI keeps an answer unless it is told not to; one in the background has to be kept."""
-    if fields.background and fields.store is False:
+    background = fields.background is True or fields.async_mode is True
+    if background and fields.store is False:
         raise InvalidField("background needs store.", hint="Leave store out, or set it to true.", param="store")
-    store = fields.store is not False
-    return Keep(store=store, background=fields.background is True, template=_template(fields.prompt))
+    use = template_use(fields.template, fields.variables)
+    if use is not None and fields.prompt is not None:
+        raise InvalidField("template and prompt both name a stored prompt.", hint="Send one of them.", param="template")
+    return Keep(store=fields.store is not False, background=background, template=use or _template(fields.prompt))
 
 
 def _template(raw: Mapping[str, Any] | None) -> TemplateUse | None:
+    """OpenAI's name for a stored prompt."""
     if raw is None:
         return None
     check_names(raw, PromptFields, {}, path="prompt")
     fields = convert(raw, PromptFields, path="prompt")
-    if fields.version is not None and not (fields.version.isascii() and fields.version.isdigit()):
-        raise invalid("prompt.version", fields.version, "a whole number, as a string")
-    variables = {name: _variable(name, value) for name, value in (fields.variables or {}).items()}
+    if fields.version is not None and not re.fullmatch(r"[1-9][0-9]{0,8}", fields.version):
+        raise invalid("prompt.version", fields.version, "the number of a version, as a string")
+    variables = {name: _variable(value) for name, value in (fields.variables or {}).items()}
     return TemplateUse(fields.id, None if fields.version is None else int(fields.version), variables)
 
 
-def _variable(name: str, value: object) -> str:
+def _variable(value: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, dict) and value.get("type") == "input_text" and isinstance(value.get("text"), str):
         return str(value["text"])
-    raise invalid("prompt.variables", value, "strings, or parts of type input_text")
+    raise invalid("prompt.variables", value, "an object of strings, or of parts of type input_text")

@@ -14,7 +14,7 @@ from meshnode.api.render import NOTHING, Heading, timings
 from meshnode.api.responses.output import Body, CallItem, CustomCallItem, Emit, Item, MessageItem, ReasoningItem
 from meshnode.api.responses.shape import fault, usage
 from meshnode.domain import FinishReason
-from meshnode.errors import Cancelled, MeshnodeError, ProtocolViolation
+from meshnode.errors import Cancelled, Draining, MeshnodeError, ProtocolViolation
 from meshnode.events import (
     ChoiceFinished,
     Event,
@@ -67,7 +67,12 @@ class ResponseRenderer:
         return told
 
     def failed(self, error: MeshnodeError) -> list[dict[str, Any]]:
-        """The last events of a stream that an error ends: what was begun is closed, then the response."""
+        """The last events of a stream that an error ends: what was begun is closed, then the response.
+
+        A response in the background goes on when the node is back: only its stream ends.
+        """
+        if self._background and isinstance(error, Draining):
+            return [self._broken(error)]
         self._begin(None)
         self._fail(error)
         told, self._told = self._told, []
@@ -80,10 +85,6 @@ class ResponseRenderer:
     def whole(self) -> dict[str, Any]:
         """The response as it is."""
         return self._response()
-
-    def begun(self) -> list[dict[str, Any]]:
-        """What is told of one in the background before anything of its answer is there."""
-        return self.chunks([Queued(0)])
 
     def _begin(self, event: Event | None) -> None:
         """What is told before the first item; of one in the background, in two steps."""
@@ -164,6 +165,11 @@ class ResponseRenderer:
         self._error = fault(error)
         self._lifecycle("failed")
 
+    def _broken(self, error: MeshnodeError) -> dict[str, Any]:
+        """The last event of a stream that ends before its response does."""
+        told = {"type": "error", "sequence_number": self._sequence}
+        return told | {"code": error.code, "message": str(error), "param": error.param}
+
     def _next(self, prefix: str) -> tuple[str, Emit]:
         """The id of the item that begins now, and how it tells of itself."""
         self._index += 1
@@ -210,3 +216,30 @@ class ResponseRenderer:
             return None
         times = self._finished.timings
         return self._heading.created + round((times.queue_ms + times.prompt_ms + times.predicted_ms) / 1000)
+
+
+class Later:
+    """A renderer of a stream that a client takes up again: what it has seen, up to number ``after``, is left out."""
+
+    def __init__(self, renderer: ResponseRenderer, after: int) -> None:
+        self._renderer = renderer
+        self._after = after
+
+    def chunks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
+        """The events of a stream for these of the answer, as far as they are new."""
+        return self._new(self._renderer.chunks(events))
+
+    def failed(self, error: MeshnodeError) -> list[dict[str, Any]]:
+        """The last events of a stream that an error ends."""
+        return self._new(self._renderer.failed(error))
+
+    def collect(self, event: Event) -> None:
+        """Take one event of a one-shot answer."""
+        self._renderer.collect(event)
+
+    def whole(self) -> dict[str, Any]:
+        """The response as it is."""
+        return self._renderer.whole()
+
+    def _new(self, told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [one for one in told if one["sequence_number"] > self._after]

@@ -12,7 +12,11 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from meshnode.api.fields import Refusal, integer, never, only, text, without_effect
+from meshnode.api.responses.tooling import Tools
 from meshnode.api.schema import COMMON_REFUSALS, CommonFields
+from meshnode.api.schema import NO_EFFECT as COMMON_NO_EFFECT
+from meshnode.api.template_schema import Variables
+from meshnode.api.transforms import Plugins, Transforms
 
 MOST_TOP_LOGPROBS: Final = 20
 MOST_ITEMS: Final = 65536
@@ -42,6 +46,10 @@ Metadata = Annotated[
         description="an object of at most 16 strings of at most 512 characters, under names of at most 64",
     ),
 ]
+Include = Annotated[
+    list[Literal[INCLUDABLE]],  # type: ignore[valid-type]  # a literal of a tuple
+    msgspec.Meta(max_length=64, description=f"an array of {', '.join(INCLUDABLE)}"),
+]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
@@ -58,9 +66,9 @@ class ReasoningFields(msgspec.Struct, kw_only=True):
 class PromptFields(msgspec.Struct, kw_only=True):
     """``prompt``: a stored template."""
 
-    id: Annotated[str, text(256)]
+    id: Annotated[str, text(64)]
     version: Annotated[str, text(32)] | None = None
-    variables: dict[str, Any] | None = None
+    variables: Annotated[dict[str, Any], msgspec.Meta(max_length=256)] | None = None
 
 
 class ResponseFields(CommonFields, kw_only=True):
@@ -73,13 +81,18 @@ class ResponseFields(CommonFields, kw_only=True):
     prompt: dict[str, Any] | None = None
     reasoning: dict[str, Any] | None = None
     text: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: Tools | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
     top_logprobs: Annotated[int, integer(0, MOST_TOP_LOGPROBS)] | None = None
-    include: list[Literal[INCLUDABLE]] | None = None  # type: ignore[valid-type]  # a literal of a tuple
+    include: Include | None = None
     store: bool | None = None
     background: bool | None = None
+    template: Annotated[str, text(128)] | None = None
+    variables: Variables | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    transforms: Transforms | None = None
+    plugins: Plugins | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     metadata: Metadata | None = None
 
@@ -95,10 +108,26 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
     "conversation": never(),
     "context_management": only([]),
     "moderation": never(),
-    "truncation": only("disabled"),
     "access_programs": without_effect(),
     "image": without_effect(),
 }
 COUNT_REFUSALS: Final[Mapping[str, Refusal]] = {**REFUSALS, "personality": without_effect()}
+NO_EFFECT: Final[Mapping[str, str]] = {
+    **COMMON_NO_EFFECT,
+    "metadata": "notes of your own: the response repeats them",
+    "max_tool_calls": "it counts calls of OpenAI's built-in tools, of which there are none here",
+    "client_metadata": "what a coding agent says of itself",
+    "reasoning.summary": "a thought is told whole, so there is nothing to sum up",
+    "reasoning.generate_summary": "the older name of summary",
+    "reasoning.mode": "OpenAI's models alone have modes",
+    "reasoning.context": "every thought that is sent back is shown to the model, as far as its template takes thoughts",
+    "text.verbosity": "no local model has been taught it",
+    "access_programs": "OpenAI's",
+    "image": "it is about images, which no answer here has",
+    "personality": "OpenAI's models alone have presets of style",
+    "include": "beside reasoning.encrypted_content and message.output_text.logprobs: about tools that are not here",
+    "tools": "those that OpenAI runs itself (web_search, mcp …) are not offered to the model, nor repeated",
+}
+"""Fields, or uses of them, that are accepted though they change no answer, and why they change none."""
 OF_CHAT: Final[Mapping[str, str]] = {"max_tokens": "Did you mean max_output_tokens?", "n": "Leave it out."}
 """Fields of chat that Responses never had, and what is said to them."""

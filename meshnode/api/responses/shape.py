@@ -21,7 +21,7 @@ def shown(
     """What the object repeats of the request, defaults filled in with what is really used."""
     sampling = request.sampling
     return {
-        "background": fields.background is True,
+        "background": fields.background is True or fields.async_mode is True,
         "frequency_penalty": sampling.frequency_penalty,
         "instructions": fields.instructions,
         "max_output_tokens": fields.max_output_tokens,
@@ -43,7 +43,7 @@ def shown(
         "tools": list(offered.shown),
         "top_logprobs": request.top_logprobs or 0,
         "top_p": sampling.top_p,
-        "truncation": "disabled",
+        "truncation": "auto" if request.transforms else "disabled",
         "user": fields.user,
     }
 

@@ -27,8 +27,8 @@ from meshnode.engine.threads import default_threads
 from meshnode.engine.vectors import EmbeddingShape, Piece, Vector
 from meshnode.errors import ModelFailed
 
-MEAN, CLS, LAST = 1, 2, 3
-"""``enum llama_pooling_type``, of those that give vectors."""
+MEAN, CLS, LAST, RANK = 1, 2, 3, 4
+"""``enum llama_pooling_type``: those that give vectors, and that of a model that says how well two texts fit."""
 SEQUENCES: Final = 64
 """Inputs of one batch; of models with a state of fixed size for each, fewer."""
 _SEQUENCES_OF_STATES: Final = 8
@@ -47,13 +47,13 @@ class Pooling(NamedTuple):
 
 
 def pooling_of(model: Any) -> Pooling:
-    """As the model's metadata say; the mean where they say nothing. Raises ModelFailed for one that ranks."""
+    """As the model's metadata say; the mean where they say nothing. Raises ModelFailed for one that is not known."""
     declared = _meta(model, f"{_meta(model, 'general.architecture')}.pooling_type")
     number = int(declared) if declared.isdigit() else 0
     if number == 0:
         return Pooling(MEAN, declared=False)
-    if number not in (MEAN, CLS, LAST):
-        raise ModelFailed(f"the model pools its tokens in way {number}, which gives no vectors (4 is a reranker's).")
+    if number not in (MEAN, CLS, LAST, RANK):
+        raise ModelFailed(f"the model pools its tokens in way {number}, which is not known here.")
     return Pooling(number, declared=True)
 
 
@@ -106,7 +106,7 @@ class LlamaEmbedding:
         longest = min(longest, trained, _LONGEST_WHOLE) if whole else min(longest, trained)
         states = api.llama_model_is_recurrent(model) or api.llama_model_is_hybrid(model)
         self._shape = EmbeddingShape(
-            width=int(api.llama_model_n_embd_out(model)),
+            width=int(api.llama_model_n_cls_out(model) if self.ranks else api.llama_model_n_embd_out(model)),
             longest=longest,
             rows=max(longest, load.n_ubatch) if whole else load.n_ubatch,
             sequences=_SEQUENCES_OF_STATES if states else SEQUENCES,
@@ -118,6 +118,11 @@ class LlamaEmbedding:
         self._sums: dict[int, NDArray[np.float64]] = {}
         self._should_abort: Callable[[], bool] | None = None
         self._watcher = api.ggml_abort_callback(self._watch)
+
+    @property
+    def ranks(self) -> bool:
+        """Whether a vector is what the model says of a pair of texts."""
+        return self._pooling == RANK
 
     @property
     def shape(self) -> EmbeddingShape:

@@ -10,7 +10,7 @@ from typing import Any
 
 import llama_cpp.llama_cpp as api
 
-from meshnode.engine.llama.embedding import LlamaEmbedding, attends_both_ways, pooling_of, remembers
+from meshnode.engine.llama.embedding import RANK, LlamaEmbedding, attends_both_ways, pooling_of, remembers
 from meshnode.engine.llama.library import LOG, devices, open_library
 from meshnode.engine.llama.model import LlamaBackend, keeps_every_token
 from meshnode.engine.pipe import Load
@@ -46,7 +46,7 @@ def _made(load: Load, model: Any, began: float) -> LlamaBackend:
     pooling, whole = pooling_of(model), attends_both_ways(model)
     context = None if pooling.declared or whole else _make_context(load, model, slots)
     longest = api.llama_n_ctx(context) if context is not None else load.n_ctx or load.max_ctx
-    whole = whole or (context is None and not remembers(model))
+    whole = whole or pooling.type == RANK or (context is None and not remembers(model))
     embedding = LlamaEmbedding(model, load, pooling, longest=longest, whole=whole, kept=context is None)
     return LlamaBackend(model, context, embedding, slots=slots, load_s=time.monotonic() - began)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import llama_cpp.llama_cpp as api
 import numpy as np
 from numpy.typing import NDArray
 
-from meshnode.engine.backend import Aborted, Logits, NoSpace, Row
+from meshnode.engine.backend import Aborted, Fim, Logits, NoSpace, Row
 from meshnode.engine.llama.batch import Batch
 from meshnode.engine.llama.embedding import LlamaEmbedding
 from meshnode.engine.llama.library import LOG, backends, devices, system_info, text_of
@@ -24,6 +25,7 @@ from meshnode.errors import ModelFailed
 
 _OK, _NO_SPACE, _ABORTED = 0, 1, 2
 """What ``llama_decode`` returns; negative numbers are errors."""
+_FILLED = re.compile(r"({query}|{document})")
 _WATCHED_ROWS = 32
 """Batches of more rows ask the abort callback. It costs a microsecond per graph node: nothing to a prompt's chunk, but
 several per cent of a single token."""
@@ -90,6 +92,13 @@ class LlamaBackend:
         """Text of the end-of-sequence token."""
         return self._token_text(api.llama_vocab_eos(self._vocabulary))
 
+    @property
+    def fim(self) -> Fim | None:
+        """As the model's file says, or llama.cpp finds by their texts."""
+        pre, suf, mid = (api.llama_vocab_fim_pre, api.llama_vocab_fim_suf, api.llama_vocab_fim_mid)
+        found = Fim(*(int(token(self._vocabulary)) for token in (pre, suf, mid)))
+        return found if min(found) >= 0 else None
+
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids of ``text``; lone surrogates become question marks."""
         data = text.encode("utf-8", "replace")
@@ -101,6 +110,26 @@ class LlamaBackend:
             tokens = (api.llama_token * room)()
             count = api.llama_tokenize(self._vocabulary, data, len(data), tokens, room, add_special, parse_special)
         return list(tokens[: max(0, count)])
+
+    def pair(self, query: str, document: str) -> list[int]:
+        """By the file's own template for it, or with the tokens that the model wants around texts.
+
+        As llama-server does it, but for the last mark of a model that separates and does not end (BERT was trained with
+        one).
+        """
+        vocabulary = self._vocabulary
+        template: bytes | None = api.llama_model_chat_template(self._model, b"rerank")
+        if template is not None:
+            parts = _FILLED.split(text_of(template))
+            text = "".join({"{query}": query, "{document}": document}.get(part, part) for part in parts)
+            return self.tokenize(text, add_special=False, parse_special=True)
+        query_, document_ = (self.tokenize(one, add_special=False, parse_special=False) for one in (query, document))
+        eos, sep = int(api.llama_vocab_eos(vocabulary)), int(api.llama_vocab_sep(vocabulary))
+        begin = [int(api.llama_vocab_bos(vocabulary))] if api.llama_vocab_get_add_bos(vocabulary) else []
+        apart = [sep] if api.llama_vocab_get_add_sep(vocabulary) else []
+        end = [eos if eos >= 0 else sep] if api.llama_vocab_get_add_eos(vocabulary) else []
+        pair = [*begin, *query_, *end, *apart, *document_, *(end or apart)]
+        return [token for token in pair if token >= 0]
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """Bytes of one token; remembered."""
@@ -247,11 +276,16 @@ class LlamaBackend:
             size_bytes=api.llama_model_size(self._model),
             has_template=template is not None,
             template_sha256=hashlib.sha256(template.encode()).hexdigest() if template else "",
-            kinds=("generate", "embed") if self._generates else ("embed",),
-            embedding_length=self._embedding.shape.width,
+            kinds=self._kinds(),
+            embedding_length=0 if self._embedding.ranks else self._embedding.shape.width,
             load_s=load_s,
             memory=LOG.memory,
         )
+
+    def _kinds(self) -> tuple[str, ...]:
+        if self._embedding.ranks:
+            return ("rerank",)
+        return ("generate", "embed") if self._generates else ("embed",)
 
 
 def _bytes_of(array: NDArray[np.uint8]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 import pytest
 from openai.types import completion_create_params
 
-from meshnode.api.completions_schema import REFUSALS, CompletionFields, parse_completion
+from meshnode.api.completions_schema import MOST_PROMPTS, REFUSALS, CompletionFields, parse_completion
 from meshnode.api.schema import Ask, Asker
 from meshnode.domain import OWNER, RequestId
 from meshnode.errors import InvalidField, UnknownField, UnsupportedParameter
@@ -42,21 +42,65 @@ def test_other_shapes_are_refused(prompt: object) -> None:
     assert (caught.value.param or "").startswith("prompt")
 
 
-def test_several_prompts_are_refused_by_name() -> None:
-    with pytest.raises(UnsupportedParameter, match="several prompts"):
-        parse(prompt=["a", "b"])
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        (["a", "b"], ("a", "b")),
+        ([[1], [2, 3]], ((1,), (2, 3))),
+        (["a", [1]], ("a", (1,))),
+        (["x"] * MOST_PROMPTS, ("x",) * MOST_PROMPTS),
+    ],
+)
+def test_several_prompts(given: object, read: object) -> None:
+    ask = parse(prompt=given, n=2)
+    assert (ask.request.prompt, ask.request.prompts, ask.request.choices) == (None, read, 2)
+    assert ask.echo == {"n": 2}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": ["x"] * (MOST_PROMPTS + 1)}, "prompt"),
+        ({"prompt": ["x"] * 3, "n": 128}, "prompt"),
+        ({"prompt": ["x", 3]}, "prompt[1]"),
+        ({"prompt": ["x", [-1]]}, "prompt[1][0]"),
+        ({"prompt": ["x", []]}, "prompt[1]"),
+        ({"prompt": "x", "n": 3, "best_of": 2}, "best_of"),
+        ({"prompt": "x", "best_of": 2, "stream": True}, "best_of"),
+        ({"prompt": "x", "best_of": 129}, "best_of"),
+        ({"prompt": "x", "logprobs": 6}, "logprobs"),
+        ({"prompt": "x", "echo": 1}, "echo"),
+        ({"prompt": "x", "suffix": 1}, "suffix"),
+    ],
+)
+def test_what_is_wrong_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidField) as caught:
+        parse(**fields)
+    assert caught.value.param == param
+
+
+def test_the_best_are_chosen_by_probabilities_that_are_asked_for_but_not_shown() -> None:
+    ask = parse(prompt="x", best_of=5, n=2)
+    assert (ask.request.choices, ask.request.top_logprobs) == (5, 0)
+    assert ask.echo == {"n": 2, "best_of": 5, "logprobs": False}
+    shown = parse(prompt="x", best_of=5, logprobs=3)
+    assert (shown.request.top_logprobs, shown.echo) == (3, {"n": 1, "best_of": 5, "logprobs": True})
+    plain = parse(prompt="x", n=2, best_of=2, stream=True)
+    assert (plain.request.choices, plain.request.top_logprobs, plain.echo) == (2, None, {})
+
+
+def test_what_is_repeated_and_what_comes_after_the_answer() -> None:
+    ask = parse(prompt="x", echo=True, suffix="z")
+    assert (ask.echo, ask.request.suffix, ask.request.echo) == ({"prompts": ["x"]}, "z", False)
+    assert parse(prompt="x", suffix="").request.suffix is None
+    assert parse(prompt=["x", [1, 2]], echo=True).echo == {"prompts": ["x", (1, 2)], "n": 1}
+    with pytest.raises(UnsupportedParameter, match="echo beside logprobs"):
+        parse(prompt="x", echo=True, logprobs=1)
 
 
 def test_every_field_the_official_package_knows_is_known_by_name() -> None:
     theirs = get_type_hints(completion_create_params.CompletionCreateParamsNonStreaming)
     assert set(theirs) - set(CompletionFields.__struct_fields__) - set(REFUSALS) == set()
-
-
-@pytest.mark.parametrize(("name", "value"), [("best_of", 2), ("echo", True), ("suffix", "x")])
-def test_what_would_change_the_answer_is_refused_by_name(name: str, value: object) -> None:
-    with pytest.raises(UnsupportedParameter) as caught:
-        parse(prompt="x", **{name: value})
-    assert caught.value.param == name
 
 
 def test_what_changes_nothing_is_accepted_and_what_nobody_documents_is_not() -> None:

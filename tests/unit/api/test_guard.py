@@ -267,6 +267,39 @@ def test_local_key_closes_v1_and_an_empty_admin_token_opens_nothing() -> None:
             judge(knock(authorization=sent), closed)
 
 
+LISTED = "https://chat.example"
+UPLOAD = {"content-type": "multipart/form-data; boundary=x", "content-length": "9"}
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"origin": LISTED}, {"origin": LISTED, "sec-fetch-site": "same-site"}, {"sec-fetch-site": "none"}]
+)
+def test_a_file_may_be_sent_by_programs_and_by_listed_pages(more: dict[str, str]) -> None:
+    judge(knock(method="POST", path="/v1/files", sent=UPLOAD | more), POLICY)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "more", "kind"),
+    [
+        ("POST", "/v1/files", {"origin": LISTED, "sec-fetch-site": "cross-site"}, Forbidden),
+        ("POST", "/v1/files", {"origin": "https://evil.test"}, Forbidden),
+        ("POST", "/v1/files", {"origin": "null"}, Forbidden),
+        ("POST", "/v1/files", {"sec-fetch-site": "cross-site"}, Forbidden),
+        ("POST", "/v1/files/", {}, UnsupportedMediaType),
+        ("POST", "/v1/files/x", {}, UnsupportedMediaType),
+        ("POST", "/v1/batches", {}, UnsupportedMediaType),
+        ("POST", "/v1/chat/completions", {}, UnsupportedMediaType),
+        ("POST", "/v1/files", {"content-type": "multipart/mixed; boundary=x"}, UnsupportedMediaType),
+        ("POST", "/v1/files", {"content-type": "text/plain"}, UnsupportedMediaType),
+    ],
+)
+def test_only_one_path_takes_a_file_and_never_from_another_site(
+    method: str, path: str, more: dict[str, str], kind: type[MeshnodeError]
+) -> None:
+    with pytest.raises(kind):
+        judge(knock(method=method, path=path, sent=UPLOAD | more), POLICY)
+
+
 def test_the_control_socket_has_no_host_but_keeps_the_other_rules() -> None:
     judge(knock(door=Door.CONTROL, host="whatever"), POLICY)
     with pytest.raises(MeshnodeError):

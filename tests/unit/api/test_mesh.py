@@ -12,7 +12,7 @@ import trio
 from meshnode.client import Client, open_client
 from meshnode.errors import InvalidField, ModelNotFound, Unreachable
 from tests.kit.api import ADMIN_TOKEN, CARD, running_api
-from tests.kit.fakemesh import ACCOUNT, ANN, BOB, CONNECTED, HEARD_OF, FakeMesh
+from tests.kit.fakemesh import ACCOUNT, ANN, BOB, CONNECTED, HEARD_OF, RECEIPT, FakeMesh
 
 T = TypeVar("T")
 TOKEN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -140,3 +140,12 @@ async def test_nothing_of_it_without_the_token(method: str, path: str) -> None:
     async with running_api(mesh=mesh) as api, api.client() as client:
         assert (await client.request(method, path)).status_code == 401
     assert mesh.addresses == [ADDRESS]
+
+
+async def test_a_receipt_is_found_by_its_id_and_only_by_the_owner() -> None:
+    async with running_api(mesh=FakeMesh(receipts=(RECEIPT,))) as api, api.client() as client:
+        shown = (await client.get("/api/receipts/rcpt_01", headers=TOKEN)).json()
+        unknown = await client.get("/api/receipts/rcpt_02", headers=TOKEN)
+        assert (await client.get("/api/receipts/rcpt_01")).status_code == 401
+    assert (shown["id"], shown["cost_uc"], shown["state"], shown["peer"]) == ("rcpt_01", 12_660, "confirmed", ANN)
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "not_found")

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from meshnode.api.chat_schema import parse_chat
 from meshnode.api.completions_schema import parse_completion
 from meshnode.api.embeddings_schema import parse_embedding
+from meshnode.api.messages.schema import parse_messages
+from meshnode.api.responses.parse import parse_response
 from meshnode.api.routing_schema import MOST_MODELS, preference
 from meshnode.api.schema import NO_EFFECT, Ask, Asker
 from meshnode.domain import CallerId, GenerationRequest, ModelId, Preference, Privacy, RequestId, Sort
@@ -26,6 +28,8 @@ BODIES: dict[str, tuple[Callable[[bytes, Asker], Ask], dict[str, Any]]] = {
     "chat": (parse_chat, {"messages": [{"role": "user", "content": "hi"}]}),
     "completions": (parse_completion, {"prompt": "hi"}),
     "embeddings": (parse_embedding, {"input": "hi"}),
+    "responses": (parse_response, {"input": "hi"}),
+    "messages": (parse_messages, {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}),
 }
 
 

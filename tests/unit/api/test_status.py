@@ -6,10 +6,14 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import trio
+import trio.lowlevel
 
 from meshnode.api.status import model_state
 from meshnode.engine.slot import ModelState
-from tests.kit.api import CARD, MemoryPool, ready, running_api
+from meshnode.gateway.batches import AT_ONCE
+from tests.kit.api import CARD, MemoryPool, Scripted, ready, running_api
+from tests.kit.batches import a_line, batch_api, begun, jsonl
 from tests.kit.fakemesh import CONNECTED, FAR, HEARD_OF, FakeMesh
 
 LOADING = ModelState(id=CARD.id, state="loading", progress=0.4)
@@ -45,6 +49,22 @@ async def test_status_counts_the_mesh_and_names_nobody() -> None:
 async def test_health_says_how_far_loading_is() -> None:
     async with running_api(pool=MemoryPool(LOADING)) as api, api.client() as client:
         assert (await client.get("/health")).json()["loading"] == [{"id": CARD.id, "progress": 0.4}]
+
+
+async def test_the_requests_of_batches_are_counted() -> None:
+    dispatcher = Scripted([trio.sleep_forever])
+    async with batch_api(dispatcher) as api, api.client() as client:
+        before = (await client.get("/api/status")).json()["batches"]
+        await begun(client, jsonl(*(a_line(str(number)) for number in range(9))))
+        await dispatcher.entered.wait()
+        while dispatcher.inside < AT_ONCE:
+            await trio.lowlevel.checkpoint()
+        shown = (await client.get("/api/status")).json()["batches"]
+        metrics = (await client.get("/metrics")).text
+    assert before == {"unfinished": 0, "lines_running": 0, "lines_waiting": 0}
+    assert shown == {"unfinished": 1, "lines_running": AT_ONCE, "lines_waiting": 9 - AT_ONCE}
+    assert f"meshnode_batch_lines_running {AT_ONCE}.0" in metrics
+    assert f"meshnode_batch_lines_waiting {9 - AT_ONCE}.0" in metrics
 
 
 async def test_metrics_are_prometheus_text() -> None:

@@ -21,6 +21,7 @@ from meshnode.domain import (
     ToolMode,
 )
 from meshnode.engine.admit import Admission, refuse_unsupported
+from meshnode.engine.backend import Fim
 from meshnode.engine.fake import BOS, EOS, FakeBackend
 from meshnode.engine.generation import Generation
 from meshnode.engine.pipe import Submit
@@ -194,3 +195,80 @@ def test_tokens_the_model_does_not_have_are_refused(param: str, request_: Genera
     driven.run()
     assert (driven.failed(number).code, driven.failed(number).param) == ("invalid_value", param)
     driven.finished(neighbour)
+
+
+# --- what stands after the answer -------------------------------------------------------------
+
+
+FIM = Fim(1, 2, 3)
+
+
+def filling(prompt: str | tuple[int, ...], suffix: str, fim: Fim | None = FIM) -> list[int]:
+    """The tokens of a prompt with a text after its answer."""
+    request = msgspec.structs.replace(asking(prompt), suffix=suffix)
+    return admission(FakeBackend(n_ctx=100, fim=fim)).admit(Submit(number=1, request=request), 0.0).leader.tokens
+
+
+def test_prefix_and_suffix_stand_between_the_models_own_marks() -> None:
+    assert filling("ab", "c") == [BOS, 1, 97, 98, 2, 99, 3]
+    assert filling((97, 98), "") == [BOS, 1, 97, 98, 2, 3]
+    assert filling("", "<|eos|>") == [BOS, 1, 2, *b"<|eos|>", 3], "a text cannot forge a mark"
+
+
+def test_a_model_that_was_not_made_to_fill_in_refuses_by_name() -> None:
+    with pytest.raises(UnsupportedParameter, match="suffix"):
+        filling("a", "b", fim=None)
+    request = msgspec.structs.replace(chatting("x"), suffix="y")
+    with pytest.raises(UnsupportedParameter, match="messages have none"):
+        admission(FakeBackend(fim=Fim(1, 2, 3))).admit(Submit(number=1, request=request), 0.0)
+
+
+def test_a_suffix_counts_towards_the_context() -> None:
+    with pytest.raises(ContextLengthExceeded):
+        filling("a" * 50, "b" * 50)
+
+
+# --- what may be left out of a conversation ---------------------------------------------------
+
+
+def talk(*texts: str, max_tokens: int | None = None, transforms: tuple[str, ...] = ("middle-out",)) -> Driven:
+    """A conversation with a fake of 1,000 tokens of context, user and assistant in turns; its request is number 1."""
+    roles = [Role.USER, Role.ASSISTANT]
+    messages = tuple(Message(role=roles[at % 2], parts=(TextPart(text),)) for at, text in enumerate(texts))
+    request = msgspec.structs.replace(
+        chatting(""), messages=messages, transforms=transforms, stopping=Stopping(max_tokens=max_tokens)
+    )
+    driven = Driven(FakeBackend(n_ctx=1000))
+    driven.submit(request)
+    return driven.run()
+
+
+def test_messages_in_the_middle_make_room_for_an_answer_and_are_counted() -> None:
+    started = next(event for event in talk(*["x" * 100] * 9).events(1) if isinstance(event, Started))
+    assert started.dropped == 4
+    assert started.prompt_tokens <= 750, "a quarter is for the answer"
+    started = next(event for event in talk(*["x" * 100] * 9, max_tokens=1).events(1) if isinstance(event, Started))
+    assert started.dropped == 2
+
+
+def test_what_fits_stays_whole() -> None:
+    started = next(event for event in talk(*["x" * 10] * 9).events(1) if isinstance(event, Started))
+    assert started.dropped == 0
+
+
+def test_a_question_that_does_not_fit_alone_is_refused_with_both_numbers() -> None:
+    failed = talk("x", "y", "z" * 2000).failed(1)
+    assert failed.code == "context_length_exceeded"
+    assert "2051 tokens" in failed.message
+    assert "1000" in failed.message
+
+
+def test_a_very_long_conversation_is_not_rendered_whole() -> None:
+    started = next(event for event in talk(*["x" * 100] * 60_001).events(1) if isinstance(event, Started))
+    assert started.dropped > 59_000
+
+
+def test_other_transforms_and_bare_prompts_are_refused_by_name() -> None:
+    assert talk("x", transforms=("upside-down",)).failed(1).param == "transforms"
+    with pytest.raises(UnsupportedParameter, match="transforms"):
+        admit(msgspec.structs.replace(asking("x"), transforms=("middle-out",)))

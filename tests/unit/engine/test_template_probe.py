@@ -52,6 +52,25 @@ def test_a_system_message_that_is_refused_or_left_out() -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "late"),
+    [
+        (PLAIN, True),
+        ("{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('no') }}{% endif %}"
+         "{{ m.content }}{% endfor %}", False),
+        ("{% for m in messages if m.role != 'system' or loop.first %}{{ m.content }}{% endfor %}", False),
+        ("{% set ns = namespace(s='') %}{% for m in messages %}{% if m.role == 'system' %}{% set ns.s = m.content %}"
+         "{% endif %}{% endfor %}{{ ns.s }}{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}",
+         False),
+        ("{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles') }}"
+         "{% endif %}{{ m.content }}{% endfor %}", False),
+        ("{% for m in messages %}{{ m.content[0].text }}{% endfor %}", True),
+    ],
+)  # fmt: skip
+def test_system_messages_after_the_first(source: str, late: bool) -> None:
+    assert probed(source).late_system is late
+
+
+@pytest.mark.parametrize(
     ("arguments", "objects"),
     [
         ("c.function.arguments | tojson", True),

@@ -19,7 +19,9 @@ from recording.requests import request_of
 GOLDEN = Path(__file__).parents[2] / "golden" / "templates"
 NO_HEADER = "llama-server leaves out the assistant's header, so that the model would have to write it"
 OUR_TOOLS = "the template shows no tools, calls or results: texts of ours tell of them"
+OUR_LATE_SYSTEM = "the template refuses a system message in mid-conversation: the user says it"
 DIFFERENT = {
+    "strict-system_in_mid_conversation": OUR_LATE_SYSTEM,
     **{
         f"{template}-{case}": OUR_TOOLS
         for template in ("parts", "smollm2-135m-instruct-q4_1")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from meshnode.api.chat import ChatRenderer
-from meshnode.api.generation import EventStream
 from meshnode.api.render import Heading
+from meshnode.api.stream import EventStream
 from meshnode.domain import RequestId
 from meshnode.errors import ModelNotFound
 from meshnode.events import Event, Loading, Prefilling, Queued, Started, TextDelta
@@ -170,7 +170,7 @@ async def test_one_who_sees_nothing_of_a_fetch_is_told_when_to_come_back() -> No
     with library.arrivals.under_way(DEFAULT, "default") as arrival:
         await arrival.telling(ignored)(PullProgress(phase="fetch", done=37, total=100))
         async with running_api(Empty(library), library=library, load_patience_s=0.1) as api, api.client() as client:
-            for model in (None, DEFAULT.id):
+            for model in (None, DEFAULT.id, "auto", "fast:tools"):
                 answer = await client.post("/v1/chat/completions", json=chat(model))
                 assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_loading")
                 assert "being fetched, 37%" in answer.json()["error"]["message"]

@@ -46,7 +46,7 @@ from meshnode.wire.body import Body, body_of, encode_body
 from meshnode.wire.fields import Prices
 from tests.kit.offers import PRICES, changed, model_offer, offer, terms
 from tests.kit.peers import ALICE, BOB
-from tests.kit.requests import embedding
+from tests.kit.requests import embedding, ranking
 
 REQUEST = GenerationRequest(
     id=RequestId("r1"),
@@ -152,8 +152,11 @@ def test_every_number_has_a_range(path: str) -> None:
         ("tools", (Tool(name="f", parameters="x" * (2**20 + 1)),), InvalidField),
         ("constraint", Constraint(kind=ConstraintKind.REGEX, source="x" * (2**18 + 1)), InvalidField),
         ("inputs", ("text",), InvalidField),
-        ("documents", ("text",), UnsupportedParameter),
+        ("documents", ("text",), InvalidField),
+        ("query", "text", InvalidField),
         ("dimensions", 3, InvalidField),
+        ("transforms", ("middle-out",) * 5, InvalidField),
+        ("transforms", ("x" * 33,), InvalidField),
     ],
 )
 def test_what_is_out_of_bounds_is_refused(path: str, value: object, kind: type[MeshnodeError]) -> None:
@@ -255,3 +258,35 @@ def test_an_embedding_is_rebuilt_with_its_inputs() -> None:
 def test_an_embedding_out_of_bounds_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(InvalidField):
         embedded(**changes)
+
+
+# --- rankings -------------------------------------------------------------------------------------
+
+
+def ranked(**changes: object) -> GenerationRequest:
+    """The request that Bob's engine would get for a ranking with these fields."""
+    return served(msgspec.structs.replace(body_of(ranking("q", "a", "b")), **changes), kind="rerank", max_tokens=0)
+
+
+def test_a_ranking_is_rebuilt_with_its_documents() -> None:
+    request = ranked()
+    assert (request.kind, request.query, request.documents) == (Kind.RERANK, "q", ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"query": ""},
+        {"documents": ()},
+        {"documents": ("a", "")},
+        {"documents": ("x",) * 2049},
+        {"inputs": ("x",)},
+        {"prompt": "x"},
+        {"messages": REQUEST.messages},
+        {"dimensions": 2},
+    ],
+    ids=str,
+)
+def test_a_ranking_out_of_bounds_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(InvalidField):
+        ranked(**changes)

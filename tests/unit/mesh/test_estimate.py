@@ -24,7 +24,7 @@ from meshnode.mesh.estimate import features as features_of
 from meshnode.mesh.health import UNKNOWN, History
 from meshnode.wire.fields import Prices
 from tests.kit.askers import model_offer
-from tests.kit.requests import card, embedding, prompt
+from tests.kit.requests import card, embedding, prompt, ranking
 
 TOOL = Tool(name="look", parameters='{"type": "object"}')
 
@@ -41,6 +41,10 @@ def test_the_answers_length_is_what_was_asked_or_a_guess() -> None:
     bounded, open_ = needs(prompt("x" * 40, tokens=500)), needs(prompt("x" * 40))
     assert (bounded.output, bounded.least_context, bounded.full_context) == (500, 11, 510)
     assert (open_.output, open_.least_context, open_.full_context) == (OUTPUT_TOKENS, 11, 11)
+
+
+def test_a_conversation_that_may_be_shortened_fits_any_context() -> None:
+    assert needs(prompt("x" * 400, transforms=("middle-out",))).least_context == 1
 
 
 def test_the_bodys_size_counts_text_and_media() -> None:
@@ -114,6 +118,13 @@ def test_an_embedding_needs_room_for_its_longest_input_and_pays_for_all() -> Non
     assert (need.prompt, need.output) == (100 + 300 + 10, 0)
     assert need.least_context == need.full_context == 300
     assert need.body >= 400 + 300 + 40
+
+
+def test_a_ranking_reads_its_question_with_each_document() -> None:
+    need = needs(ranking("q" * 40, "x" * 400, "y" * 40))
+    assert (need.output, need.least_context, need.full_context) == (0, 110, 110)
+    assert need.prompt >= 110 + 20
+    assert need.body >= 40 + 400 + 40
 
 
 def test_a_bound_on_the_cost_is_tokens_that_it_surely_pays_for() -> None:

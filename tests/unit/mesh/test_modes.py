@@ -23,6 +23,7 @@ from meshnode.mesh.modes import (
     is_near,
     mode_of,
     nothing,
+    one_model,
     traits_here,
     traits_of,
     traits_there,
@@ -86,6 +87,14 @@ def test_a_capability_that_nobody_knows_is_no_model(name: str) -> None:
 def test_every_mode_and_capability_is_read_back_from_its_name(name: str, capability: str) -> None:
     mode = Mode(name, capability)
     assert mode_of(str(mode)) == mode
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("", None), ("Auto", None), ("fast:tools", None), ("fast:flying", "fast:flying"), ("m:q4_0", "m:q4_0")],
+)
+def test_a_mode_asks_for_no_model_by_name(name: str, model: str | None) -> None:
+    assert one_model(name) == model
 
 
 # --- traits ---------------------------------------------------------------------------------------

@@ -248,7 +248,7 @@ async def test_a_reader_that_comes_back_late_finds_the_answer_where_it_was(
 )
 def test_an_answer_is_asked_for_no_longer_than_its_bound_pays_for(fields: dict[str, int], most: int) -> None:
     us = make_self(BOB)
-    draft = draft_of(endless("hello", model="a", **fields), OFFER, OFFER.models[0], us)  # type: ignore[arg-type]
+    draft = draft_of(endless("hello", model="a", **fields), OFFER, OFFER.models[0], us)
     assert m.decode_terms(draft.terms).max_tokens == most
 
 
@@ -292,9 +292,10 @@ async def test_a_prompt_that_costs_too_much_is_not_answered(autojump_clock: Mock
 async def test_the_last_event_says_what_it_cost_whatever_the_peer_claims(
     autojump_clock: MockClock, scene: Scene
 ) -> None:
-    closing = (ChoiceFinished(FinishReason.STOP), Finished(Usage(6, 40), charge=Charge("rcpt_lie", 1)))
+    lie = Finished(Usage(6, 40), charge=Charge("rcpt_lie", 1))
+    said: tuple[Event, ...] = (*words(40), ChoiceFinished(FinishReason.STOP), lie)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(telling, scene, *words(40), *closing)
+        nursery.start_soon(telling, scene, *said)
         last = (await scene.whole())[-1]
     assert isinstance(last, Finished)
     assert last.charge is not None

@@ -122,9 +122,12 @@ def test_what_may_be_asked_of_a_model_is_read_from_its_kind_and_pooling() -> Non
         assert (encoder.kinds, encoder.architecture, encoder.context_length) == (("embed",), "bert", CONTEXT)
 
 
-def test_a_reranker_is_refused_by_what_it_is() -> None:
-    with pytest.raises(ModelFileRefused, match="reranker"):
-        check_servable(read(tiny_bert(pooling=4)))
+def test_a_model_that_ranks_is_served_where_it_has_what_gives_a_score() -> None:
+    ranks = read(tiny_bert(pooling=4))
+    check_servable(ranks)
+    assert ranks.kinds == ("rerank",)
+    with pytest.raises(ModelFileRefused, match="no tensor that gives a score"):
+        check_servable(read(tiny_bert(pooling=4, head=False)))
     with pytest.raises(ModelFileRefused, match="pooling_type is 9"):
         read(tiny_bert(pooling=9))
 

@@ -14,7 +14,11 @@ from meshnode.errors import InvalidField, ProtocolViolation, UnknownField
 from meshnode.wire.body import FROM_REQUEST, Body, body_of, decode_body, encode_body, sha256
 from wiring.vectors import BODIES
 
-LOCAL = {"id", "model", "kind", "caller", "service_class", "privacy", "max_cost_uc", "deadline_s", "session"}
+LOCAL = {"id", "model", "kind", "caller", "service_class", "privacy", "max_cost_uc", "deadline_s", "session"} | {
+    "fallbacks",
+    "provider",
+    "add_special",
+}
 """What stays here, or stands in the terms."""
 
 
@@ -47,7 +51,8 @@ def test_a_whole_number_in_the_place_of_a_float_can_be_sent() -> None:
 
 
 def test_only_what_shapes_the_answer_travels() -> None:
-    assert set(GenerationRequest.__struct_fields__) - set(FROM_REQUEST) == LOCAL | {"cache_prompt"}
+    stays = set(GenerationRequest.__struct_fields__) - set(FROM_REQUEST)
+    assert stays == LOCAL | {"cache_prompt", "add_special", "prompts", "fallbacks", "provider"}
     request = GenerationRequest(
         id=RequestId("request-id"), model=ModelId("m"), prompt="hello", caller=CallerId("api-key"), session="s3"
     )

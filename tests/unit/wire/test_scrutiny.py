@@ -51,7 +51,7 @@ from meshnode.wire.scrutiny import (
     scrutiny_of,
 )
 from tests.kit.driven import Driven, asking, chatting
-from tests.kit.requests import embedding
+from tests.kit.requests import embedding, ranking
 from tests.kit.tinygguf import write_tiny_gguf
 
 STARTED, STOPPED, TEXT = Started(12), ChoiceFinished(FinishReason.STOP), TextDelta("abcd", 0, (1, 2))
@@ -135,6 +135,7 @@ DISHONEST: dict[str, tuple[list[Event], str]] = {
     "loaded beyond all": ([Loading(1.5)], "loaded by"),
     "loaded by no number": ([Loading(NAN)], "loaded by"),
     "a prompt below zero": ([Started(-1)], "a prompt's length is -1"),
+    "a debt of messages": ([Started(1, dropped=-1)], "a number of messages is -1"),
     "a prompt out of sight": ([Started(COUNT)], "a prompt's length"),
     "more cached than there is": ([Started(12, 13)], "13 of 12"),
     "cached below zero": ([Started(12, -1)], "-1 of 12"),
@@ -380,3 +381,14 @@ def test_vectors_are_all_as_long_as_was_asked_for_or_as_the_first() -> None:
 def test_short_inputs_may_have_more_special_tokens_than_bytes() -> None:
     request = embedding(*["a"] * 2048)
     scrutiny_of(request, 2 * 2048).check(Started(3 * 2048))
+
+
+def test_a_ranking_has_one_score_for_each_document_and_reads_its_question_with_each() -> None:
+    request = ranking("q" * 100, *["a"] * 10)
+    scrutiny = scrutiny_of(request, 200)
+    scrutiny.check(Started(10 * (100 + 10)))
+    for place in range(10):
+        scrutiny.check(RerankResult(place, 0.5))
+    scrutiny.check(Finished(Usage(prompt_tokens=10 * (100 + 10))))
+    with pytest.raises(ProtocolViolation, match="so many bytes"):
+        scrutiny_of(request, 200).check(Started(10 * (100 + 300) + 5000))

@@ -12,7 +12,7 @@ from meshnode.api.messages.blocks import UNSERVED, block, kind_of, parts, sign
 from meshnode.domain import ReasoningPart, TextPart
 from meshnode.errors import InvalidField, RequestError, UnknownField, UnsupportedParameter
 
-ALL = ("text", "thinking", "redacted_thinking", "document", "search_result")
+ALL = ("text", "thinking", "redacted_thinking", "document", "search_result", "tool_reference")
 CACHED = {"type": "ephemeral", "ttl": "1h"}
 
 
@@ -59,6 +59,10 @@ def test_a_document_of_text_is_told_with_its_title() -> None:
 def test_a_search_result_is_told_with_its_source() -> None:
     raw = {"type": "search_result", "source": "s", "title": "t", "content": [{"type": "text", "text": "found"}]}
     assert one(raw) == '<search_result title="t" source="s">\nfound\n</search_result>'
+
+
+def test_a_tool_that_was_found_is_named() -> None:
+    assert one({"type": "tool_reference", "tool_name": "f"}) == "The tool f is on offer."
 
 
 @pytest.mark.parametrize("kind", sorted(UNSERVED))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from meshnode.api.render import Heading, coalesce
 from meshnode.domain import FinishReason, ModelId
 from meshnode.errors import InternalFault, Overloaded, ProtocolViolation
 from meshnode.events import (
+    Charge,
     ChoiceFinished,
     Event,
     Finished,
@@ -29,7 +31,7 @@ from meshnode.events import (
     ToolCallStarted,
     Usage,
 )
-from tests.kit.anthropic_shapes import Message, Reading, Text, Thinking, ToolUse, events, message, read
+from tests.kit.anthropic_shapes import Mesh, Message, Reading, Text, Thinking, ToolUse, events, message, read
 
 HEADING = Heading("msg_1", 1_700_000_000, ModelId("tiny"), "fp_1")
 ECHO: dict[str, Any] = {"max_tokens": 100, "stop_sequences": ["END"]}
@@ -158,6 +160,14 @@ def test_notes_and_edits_are_told_where_there_are_any() -> None:
         assert each.mesh.notes == ["n"]
         assert each.context_management is not None
     assert whole(TOOLS).mesh is None
+
+
+def test_what_a_peer_was_paid_is_told_at_the_end() -> None:
+    paid = msgspec.structs.replace(FINISHED, charge=Charge(receipt="r1", cost_uc=42))
+    answer: list[Event] = [Started(9), TextDelta("a"), STOP, paid]
+    told = whole(answer, notes=["n"])
+    assert told.mesh == Mesh(notes=["n"], receipt="r1", cost=42)
+    assert renderer().chunks(answer)[-2]["mesh"] == {"receipt": "r1", "cost": 42}
 
 
 def test_a_call_that_was_cut_off_keeps_what_was_complete() -> None:

@@ -87,6 +87,22 @@ def test_a_stored_prompt() -> None:
     asked = parsed(input=None, prompt={"id": "p1", "version": "3", "variables": variables})
     assert asked.keep.template == TemplateUse("p1", 3, {"name": "Ann", "mood": "glad"})
     assert parsed(prompt={"id": "p1"}).keep.template == TemplateUse("p1", None, {})
+    ours = parsed(input=None, template="p1@3", variables={"name": "Ann"})
+    assert ours.keep.template == TemplateUse("p1", 3, {"name": "Ann"})
+
+
+def test_what_is_too_long_is_left_out_only_where_that_is_asked_for() -> None:
+    assert parsed().request.transforms == parsed(truncation="disabled").request.transforms == ()
+    for fields in ({"truncation": "auto"}, {"transforms": ["middle-out"]}, {"truncation": "auto", "plugins": []}):
+        asked = parsed(**fields)
+        assert asked.request.transforms == ("middle-out",)
+        assert asked.echo["response"]["truncation"] == "auto"
+
+
+def test_async_mode_is_our_name_for_the_background() -> None:
+    asked = parsed(async_mode=True)
+    assert asked.keep == Keep(store=True, background=True)
+    assert asked.echo["response"]["background"] is True
 
 
 def test_what_the_answer_repeats() -> None:
@@ -159,9 +175,10 @@ def test_a_reference_waits_for_what_is_kept() -> None:
         ({"prompt": {"id": "p", "version": "new"}}, InvalidField, "prompt.version"),
         ({"prompt": {"id": "p", "variables": {"a": 3}}}, InvalidField, "prompt.variables"),
         ({"prompt": {}}, InvalidField, "prompt.id"),
+        ({"prompt": {"id": "p"}, "template": "p"}, InvalidField, "template"),
+        ({"template": "a b"}, InvalidField, "template"),
         ({"stream_options": {"x": 1}}, UnknownField, "stream_options.x"),
         ({"grammar": "root ::= x", "text": {"format": {"type": "json_object"}}}, InvalidField, "text.format"),
-        ({"tools": [FUNCTION], "grammar": "root ::= x"}, UnsupportedParameter, "tools"),
         ({"instructions": ["x"]}, InvalidField, "instructions"),
     ],
 )
@@ -207,3 +224,9 @@ def test_whatever_comes_is_read_or_refused_by_name(fields: dict[str, Any], said:
     body = json.dumps({**fields, "input": said}).encode()
     with suppress(RequestError):
         json.dumps(parse_response(body, ASKER).echo)
+
+
+def test_a_form_of_the_text_and_tools_go_together() -> None:
+    request = parsed(tools=[FUNCTION], grammar="root ::= x").request
+    assert request.constraint is not None
+    assert request.tools

@@ -12,11 +12,11 @@ from openai.types.responses import Response
 
 from meshnode.api.render import Heading, coalesce
 from meshnode.api.responses.parse import parse_response
-from meshnode.api.responses.render import ResponseRenderer
+from meshnode.api.responses.render import Later, ResponseRenderer
 from meshnode.api.responses.thought import unsealed
 from meshnode.api.schema import Asker
 from meshnode.domain import OWNER, FinishReason, ModelId, RequestId
-from meshnode.errors import Cancelled, ContextLengthExceeded, ProtocolViolation, WorkerDied
+from meshnode.errors import Cancelled, ContextLengthExceeded, Draining, ProtocolViolation, WorkerDied
 from meshnode.events import (
     ChoiceFinished,
     Event,
@@ -166,6 +166,15 @@ def test_an_error_closes_what_was_begun() -> None:
     assert final["output"][0]["content"][0]["text"] == "Hel"
 
 
+def test_the_end_of_the_node_ends_the_stream_of_one_in_the_background_and_not_the_response() -> None:
+    renderer = ResponseRenderer(HEADING, echo=echo(background=True))
+    begun = renderer.chunks([Started(5), TextDelta("Hel")])
+    (last,) = renderer.failed(Draining("the node is stopping."))
+    validated(last)
+    assert (last["type"], last["code"], last["sequence_number"]) == ("error", "draining", len(begun))
+    assert renderer.whole()["status"] == "in_progress"
+
+
 def test_an_error_before_anything_is_still_a_stream() -> None:
     final = checked(ResponseRenderer(HEADING, include_usage=False, echo=echo()).failed(WorkerDied("it died.")))
     assert (final["status"], final["output"]) == ("failed", [])
@@ -174,7 +183,7 @@ def test_an_error_before_anything_is_still_a_stream() -> None:
 def test_one_in_the_background_is_queued_until_it_is_begun() -> None:
     renderer = ResponseRenderer(HEADING, echo=echo(background=True))
     assert renderer.whole()["status"] == "queued"
-    waits = renderer.begun()
+    waits = renderer.chunks([Queued(0)])
     assert [(event["type"], event["response"]["status"]) for event in waits] == [
         ("response.created", "queued"),
         ("response.queued", "queued"),
@@ -207,6 +216,15 @@ def test_arguments_of_a_call_that_is_done_are_refused() -> None:
 def test_other_choices_and_other_events_say_nothing() -> None:
     events: list[Event] = [Started(5), TextDelta("b", choice=1), ChoiceFinished(FinishReason.STOP, 1)]
     assert whole(events)["output"] == []
+
+
+def test_whoever_takes_a_stream_up_again_gets_what_is_new() -> None:
+    count = len(told(ANSWERS["error after"]))
+    for after in range(-1, count):
+        later = Later(ResponseRenderer(HEADING, echo=echo()), after)
+        told_later = [*later.chunks(ANSWERS["error after"][:-1]), *later.failed(WorkerDied("it died."))]
+        assert [event["sequence_number"] for event in told_later] == list(range(after + 1, count))
+        assert later.whole()["status"] == "failed"
 
 
 def test_every_field_of_the_object_is_always_there() -> None:

@@ -13,8 +13,8 @@ from meshnode.engine.llama.model import LlamaBackend
 from meshnode.engine.vectors import Piece
 from meshnode.errors import ModelFailed
 from tests.kit.llamas import cpu_load
-from tests.kit.tinybert import CONTEXT, FIRST, MEAN, write_tiny_bert
-from tests.kit.tinygguf import U32, Value, tiny_gguf, write_tiny_gguf
+from tests.kit.tinybert import CLS, CONTEXT, FIRST, MEAN, RANK, SEP, tiny_bert, write_tiny_bert
+from tests.kit.tinygguf import STRING, U32, Value, tiny_gguf, write_tiny_gguf
 
 
 def pooled_llama(path: Path, pooling: int) -> LlamaBackend:
@@ -56,10 +56,43 @@ def test_pooling_is_the_files(tmp_path: Path) -> None:
         backend.close()
 
 
-def test_a_reranker_and_an_unknown_pooling_are_refused(tmp_path: Path) -> None:
-    for pooling in (4, 9):
-        with pytest.raises(ModelFailed, match=f"way {pooling}"):
-            open_llama(cpu_load(write_tiny_bert(tmp_path / "ranker.gguf", pooling=pooling)))
+def test_an_unknown_pooling_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelFailed, match="way 9"):
+        open_llama(cpu_load(write_tiny_bert(tmp_path / "odd.gguf", pooling=9)))
+
+
+def test_a_score_is_what_the_head_makes_of_the_first_tokens_vector(tmp_path: Path) -> None:
+    made = tiny_bert(pooling=RANK)
+    ranks = open_llama(cpu_load(write_tiny_bert(tmp_path / "ranks.gguf", pooling=RANK)))
+    reads = open_llama(cpu_load(write_tiny_bert(tmp_path / "reads.gguf", pooling=FIRST)))
+    pairs = [ranks.pair("the quick fox", "hello world"), ranks.pair("cat", "the cat sat on the mat"), [2, 5, 3]]
+    assert ranks.info.kinds == ("rerank",)
+    assert ranks.info.embedding_length == 0
+    backend = ranks.embedding()
+    scores = backend.embed([Piece(seq, 0, pair, len(pair)) for seq, pair in enumerate(pairs)])
+    for pair, score in zip(pairs, scores, strict=True):
+        (vector,) = reads.embedding().embed([Piece(0, 0, pair, len(pair))])
+        hidden = np.tanh(made.tensors["cls.weight"] @ vector + made.tensors["cls.bias"])
+        expected = made.tensors["cls.output.weight"] @ hidden + made.tensors["cls.output.bias"]
+        assert score.shape == (1,)
+        assert np.allclose(score, expected, atol=1e-3)
+    assert len({float(score[0]) for score in scores}) == 3
+    for loaded in (ranks, reads):
+        loaded.close()
+
+
+def test_a_pair_stands_between_the_models_own_marks(tmp_path: Path) -> None:
+    backend = open_llama(cpu_load(write_tiny_bert(tmp_path / "ranks.gguf", pooling=RANK)))
+    query, document = (backend.tokenize(text, add_special=False, parse_special=False) for text in ("the cat", "a mat"))
+    assert backend.pair("the cat", "a mat") == [CLS, *query, SEP, *document, SEP]
+    assert SEP not in backend.pair("the cat", "[SEP]")[4:-1], "a text cannot forge a mark"
+    backend.close()
+    made = tiny_bert(pooling=RANK)
+    made.metadata["tokenizer.chat_template.rerank"] = Value(STRING, "[CLS]{document}[SEP]{query}")
+    (path := tmp_path / "told.gguf").write_bytes(made.encode())
+    backend = open_llama(cpu_load(path))
+    assert backend.pair("the cat {document}", "a mat")[:4] == [CLS, *document, SEP]
+    backend.close()
 
 
 def test_a_context_beside_generation_is_made_when_first_needed_and_grows(tmp_path: Path) -> None:

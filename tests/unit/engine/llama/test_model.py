@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from meshnode.engine.backend import Row
+from meshnode.engine.backend import Fim, Row
 from meshnode.engine.llama.loading import open_llama
 from meshnode.engine.llama.model import LlamaBackend
 from meshnode.errors import ModelFailed
 from tests.kit.llamas import cpu_load
-from tests.kit.tinygguf import CHATML, write_tiny_gguf
+from tests.kit.tinygguf import CHATML, U32, Value, tiny_gguf, write_tiny_gguf
 
 
 @pytest.fixture
@@ -50,6 +50,18 @@ def test_model_without_a_template_has_none(tmp_path: Path) -> None:
     backend = open_llama(cpu_load(write_tiny_gguf(tmp_path / "plain.gguf", template=None)))
     assert (backend.chat_template, backend.info.has_template, backend.info.template_sha256) == (None, False, "")
     backend.close()
+
+
+def test_the_tokens_to_fill_in_with_are_those_of_the_file_all_three_or_none(tmp_path: Path) -> None:
+    made, found = tiny_gguf(vocab=300), []
+    for name, token in (("pre", 291), ("suf", 292), ("mid", 293)):
+        made.metadata[f"tokenizer.ggml.fim_{name}_token_id"] = Value(U32, token)
+        path = tmp_path / f"{name}.gguf"
+        path.write_bytes(made.encode())
+        backend = open_llama(cpu_load(path))
+        found.append(backend.fim)
+        backend.close()
+    assert found == [None, None, Fim(291, 292, 293)]
 
 
 def test_more_outputs_than_slots_are_refused_not_died_of(backend: LlamaBackend) -> None:

@@ -1,0 +1,198 @@
+"""The endpoints at which models answer, and those that list models."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from meshnode.api.chat_schema import ChatFields
+from meshnode.api.completions_schema import CompletionFields
+from meshnode.api.embeddings_schema import EmbeddingFields
+from meshnode.api.messages.schema import MessagesFields
+from meshnode.api.messages.schema import PromptFields as CountFields
+from meshnode.api.openapi import answers, messages_answers, responses_answers
+from meshnode.api.openapi.endpoint import WHOLE, Either, Endpoint, Envelope, Parameter, Shape
+from meshnode.api.responses.schema import ResponseFields
+from meshnode.api.tokens_schema import TextFields, TokenFields
+
+SESSION: Final = Parameter(
+    "x-session-id", "header", "The conversation this belongs to; the body's `session_id` goes before."
+)
+
+
+VERSION: Final = Parameter("anthropic-version", "header", "Asks for Anthropic's shape; its value is not looked at.")
+PAGES: Final = (
+    VERSION,
+    Parameter("limit", "query", "How many, in Anthropic's shape; 20 unless said.", WHOLE),
+    Parameter("after_id", "query", "Those after this one, in Anthropic's shape."),
+    Parameter("before_id", "query", "Those before this one, in Anthropic's shape."),
+)
+
+
+class Spoken(NamedTuple):
+    """A dialect by its path below ``/v1``: what it takes, answers and streams."""
+
+    path: str
+    name: str
+    room: str
+    summary: str
+    body: type
+    answer: Shape
+    event: Shape | None = None
+    other_body: type | None = None
+    at_root: bool = False
+    envelope: Envelope = Envelope.OPENAI
+    about: str = ""
+    """llama.cpp's: also without ``/v1``."""
+
+
+DIALECTS: Final = (
+    Spoken(
+        "chat/completions",
+        "createChatCompletion",
+        "Chat",
+        "Answer a conversation",
+        ChatFields,
+        answers.ChatCompletion,
+        answers.ChatCompletionChunk,
+    ),
+    Spoken(
+        "completions",
+        "createCompletion",
+        "Completions",
+        "Continue a text",
+        CompletionFields,
+        answers.Completion,
+        answers.Completion,
+    ),
+    Spoken(
+        "embeddings",
+        "createEmbedding",
+        "Embeddings",
+        "Turn texts into vectors",
+        EmbeddingFields,
+        answers.EmbeddingList,
+    ),
+    Spoken(
+        "responses",
+        "createResponse",
+        "Responses",
+        "Answer a conversation, as OpenAI's Responses",
+        ResponseFields,
+        responses_answers.Response,
+        responses_answers.ResponseEvent,
+    ),
+    Spoken(
+        "messages",
+        "createMessage",
+        "Messages",
+        "Answer a conversation, as Anthropic's Messages",
+        MessagesFields,
+        messages_answers.MessageAnswer,
+        messages_answers.MessageEvent,
+        envelope=Envelope.ANTHROPIC,
+    ),
+    Spoken(
+        "messages/count_tokens",
+        "countMessageTokens",
+        "Messages",
+        "Count the tokens of a prompt",
+        CountFields,
+        messages_answers.MessageTokens,
+        envelope=Envelope.ANTHROPIC,
+    ),
+)
+"""Every one has three paths: its own, with the model in it, and where Azure's clients look for it."""
+
+
+class ChatToTokens(ChatFields, kw_only=True):
+    """A conversation to be cut into tokens, with all that belongs to it."""
+
+    with_pieces: bool | None = None
+    add_special: bool | None = None
+
+
+PROMPTS: Final = (
+    Spoken(
+        "tokenize",
+        "tokenize",
+        "Prompts",
+        "Cut a text or a conversation into tokens",
+        TextFields,
+        answers.Tokens,
+        other_body=ChatToTokens,
+        at_root=True,
+    ),
+    Spoken("detokenize", "detokenize", "Prompts", "Read tokens back", TokenFields, answers.TokensText, at_root=True),
+    Spoken(
+        "apply-template",
+        "applyTemplate",
+        "Prompts",
+        "Render a conversation with the model's chat template",
+        ChatFields,
+        answers.Rendered,
+        at_root=True,
+    ),
+)
+"""What a prompt is to a model."""
+
+
+def _paths(spoken: Spoken) -> list[Endpoint]:
+    base = Endpoint(
+        "POST",
+        f"/v1/{spoken.path}",
+        spoken.name,
+        spoken.room,
+        spoken.summary,
+        parameters=(SESSION,),
+        body=spoken.body,
+        other_body=spoken.other_body,
+        answer=spoken.answer,
+        event=spoken.event,
+        envelope=spoken.envelope,
+        about=spoken.about,
+        generates=True,
+    )
+    root = base._replace(
+        path=f"/{spoken.path}", name=f"{spoken.name}AtRoot", summary=f"{spoken.summary}, where llama.cpp's clients look"
+    )
+    return [
+        base,
+        *([root] if spoken.at_root else []),
+        base._replace(
+            path=f"/v1/models/{{model}}/{spoken.path}",
+            name=f"{spoken.name}OfModel",
+            summary=f"{spoken.summary}, with the model in the path",
+        ),
+        base._replace(
+            path=f"/openai/deployments/{{model}}/{spoken.path}",
+            name=f"{spoken.name}OfDeployment",
+            summary=f"{spoken.summary}, where Azure's clients look for it",
+        ),
+    ]
+
+
+GENERATING: Final = (
+    *(endpoint for spoken in (*DIALECTS, *PROMPTS) for endpoint in _paths(spoken)),
+    Endpoint(
+        "GET",
+        "/v1/models",
+        "listModels",
+        "Models",
+        "List the models here and at peers",
+        "In Anthropic's shape, page by page, where the header `anthropic-version` is sent.",
+        parameters=PAGES,
+        answer=Either((answers.ModelList, messages_answers.ModelPage)),
+        refused=(400,),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/models/{name}",
+        "retrieveModel",
+        "Models",
+        "Tell of one model, by any of its names",
+        "In Anthropic's shape where the header `anthropic-version` is sent.",
+        parameters=(VERSION,),
+        answer=Either((answers.ModelEntry, messages_answers.ModelInfo)),
+        refused=(404,),
+    ),
+)

@@ -1,0 +1,17 @@
+"""The dialects in the table are those of the application."""
+
+from __future__ import annotations
+
+from meshnode.api import app
+from meshnode.api.openapi.generating import DIALECTS, GENERATING, PROMPTS
+
+
+def test_every_dialect_is_described_at_its_three_paths() -> None:
+    assert {each.path for each in DIALECTS} == set(app.DIALECTS)
+    for each in DIALECTS:
+        assert sum(endpoint.path.endswith(f"/{each.path}") for endpoint in GENERATING) >= 3
+
+
+def test_what_tells_of_prompts_is_described_at_its_paths() -> None:
+    assert {each.path for each in PROMPTS} <= set(app.AT_ROOT)
+    assert all(each.at_root for each in PROMPTS)
