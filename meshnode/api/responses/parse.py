@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from meshnode.api.constraint_schema import constraint
-from meshnode.api.fields import Refusal, check_names, convert, invalid, unsupported
+from meshnode.api.fields import Refusal, check_names, convert, invalid
 from meshnode.api.responses.form import Form, form
 from meshnode.api.responses.items import messages
 from meshnode.api.responses.schema import (
@@ -27,7 +27,7 @@ from meshnode.api.schema import Ask, Asker, Keep, StreamOptions, TemplateUse, as
 from meshnode.api.strictjson import parse_object
 from meshnode.api.template_schema import template_use
 from meshnode.api.transforms import MIDDLE_OUT, transforms
-from meshnode.domain import Constraint, GenerationRequest, Kind, Message, Role, TextPart, ToolMode
+from meshnode.domain import Constraint, GenerationRequest, Kind, Message, Role, TextPart
 from meshnode.errors import InvalidField, UnknownField
 
 
@@ -67,9 +67,6 @@ def _parse(body: bytes, asker: Asker, refusals: Mapping[str, Refusal]) -> Ask:
 def _request(fields: ResponseFields, asker: Asker, offered: Offer, asked: Form) -> GenerationRequest:
     chosen = choice(fields.tool_choice, offered)
     held = _constraint(fields, asked)
-    if held is not None and offered.tools and chosen.mode is not ToolMode.NONE:
-        hint = "Leave one of them out, or set tool_choice to none."
-        raise unsupported("tools", hint, what=" beside a constraint of the answer (text.format, grammar …)")
     shared = common(fields, asker) | {"stopping": stopping(fields, fields.max_output_tokens)}
     return GenerationRequest(
         **shared,

@@ -179,7 +179,6 @@ def test_a_reference_waits_for_what_is_kept() -> None:
         ({"template": "a b"}, InvalidField, "template"),
         ({"stream_options": {"x": 1}}, UnknownField, "stream_options.x"),
         ({"grammar": "root ::= x", "text": {"format": {"type": "json_object"}}}, InvalidField, "text.format"),
-        ({"tools": [FUNCTION], "grammar": "root ::= x"}, UnsupportedParameter, "tools"),
         ({"instructions": ["x"]}, InvalidField, "instructions"),
     ],
 )
@@ -225,3 +224,9 @@ def test_whatever_comes_is_read_or_refused_by_name(fields: dict[str, Any], said:
     body = json.dumps({**fields, "input": said}).encode()
     with suppress(RequestError):
         json.dumps(parse_response(body, ASKER).echo)
+
+
+def test_a_form_of_the_text_and_tools_go_together() -> None:
+    request = parsed(tools=[FUNCTION], grammar="root ::= x").request
+    assert request.constraint is not None
+    assert request.tools
