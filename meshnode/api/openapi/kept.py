@@ -52,6 +52,8 @@ KEPT: Final = (
     _kept("GET", "/v1/jobs/{id_}", "retrieveJob", "Jobs", "Tell of one, with its answer once it is over", told.JobTold),
     _kept("POST", "/v1/jobs/{id_}/cancel", "cancelJob", "Jobs", "Stop one", told.JobTold),
     _kept("DELETE", "/v1/jobs/{id_}", "deleteJob", "Jobs", "Stop and forget one", told.Deleted),
+    _kept("GET", "/v1/sessions/{id_}", "retrieveSession", "Jobs", "Show a remembered conversation", told.SessionTold),
+    _kept("DELETE", "/v1/sessions/{id_}", "deleteSession", "Jobs", "Forget one", told.Deleted),
     _kept(
         "POST", "/v1/files", "uploadFile", "Files", "Upload requests for a batch", told.FileTold,
         body=Upload, body_media="multipart/form-data",

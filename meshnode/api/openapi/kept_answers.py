@@ -62,6 +62,16 @@ class Deleted(Told):
     deleted: bool
 
 
+class SessionTold(Told):
+    """A conversation that the node remembers; messages as chat completions has them."""
+
+    id: str
+    object: Literal["session"]
+    created_at: int
+    expires_at: int
+    messages: list[dict[str, Any]]
+
+
 class FileTold(Told):
     """A file; times in seconds since 1970."""
 

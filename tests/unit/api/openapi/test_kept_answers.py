@@ -31,6 +31,15 @@ async def test_stored_responses() -> None:
         check(path, "delete", (await client.delete(there)).json())
 
 
+async def test_sessions() -> None:
+    async with running_api() as api, api.client() as client:
+        await client.post("/v1/chat/completions", json=CHAT | {"session_id": "mine", "store": True})
+        shown = await client.get("/v1/sessions/mine")
+        path = "/v1/sessions/{id_}"
+        check(path, "get", shown.json(), status=shown.status_code)
+        check(path, "delete", (await client.delete("/v1/sessions/mine")).json(), status=shown.status_code)
+
+
 async def test_files_and_batches() -> None:
     async with batch_api(Scripted(spoken("Hello"))) as api, api.client() as client:
         batch = await begun(client, jsonl(a_line("a"), b"no JSON"))
