@@ -23,6 +23,7 @@ from meshnode.client_asks import Ask, Flow, Lines, raise_envelope
 from meshnode.client_records import (
     Credits,
     Health,
+    History,
     Model,
     Outlook,
     Peer,
@@ -166,6 +167,14 @@ class Client:
     def remove_template(self, name: str) -> int:
         """Forget a stored prompt; how many versions it had. Raises NotFound."""
         return self.ask(asks.remove_template(name))
+
+    def history(self) -> History:
+        """How much the node keeps of what was asked and answered."""
+        return self.ask(asks.history())
+
+    def clear_history(self) -> History:
+        """Forget all of it, everybody's; gives what there was."""
+        return self.ask(asks.clear_history())
 
     # --- the mesh -------------------------------------------------------------------------------------
 

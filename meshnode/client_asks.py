@@ -15,6 +15,7 @@ import msgspec
 from meshnode.client_records import (
     Credits,
     Health,
+    History,
     Model,
     Outlook,
     Peer,
@@ -210,6 +211,16 @@ def add_template(name: str, messages: Iterable[Mapping[str, str]]) -> Ask[Templa
 def remove_template(name: str) -> Ask[int]:
     """Forget a stored prompt; how many versions it had."""
     return Ask("DELETE", _piece_of("/api/templates", name), _value("versions", int))
+
+
+def history() -> Ask[History]:
+    """How much the node keeps of what was asked and answered."""
+    return Ask("GET", "/api/history", as_record(History))
+
+
+def clear_history() -> Ask[History]:
+    """Forget all of it, everybody's."""
+    return Ask("DELETE", "/api/history", as_record(History))
 
 
 # --- the mesh --------------------------------------------------------------------------------------

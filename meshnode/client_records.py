@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import msgspec
+
 from meshnode.domain import ModelId, PeerId, Record
 
 
@@ -270,3 +274,10 @@ class Served(Record, frozen=True, omit_defaults=False):
 
     id: ModelId
     served: bool = False
+
+
+class History(Record, frozen=True, omit_defaults=False):
+    """How many objects of each kind the node keeps; ``enabled``: it keeps new ones."""
+
+    enabled: bool = True
+    kept: Mapping[str, int] = msgspec.field(default_factory=dict)

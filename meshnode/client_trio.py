@@ -24,6 +24,7 @@ from meshnode.client_asks import Ask, Flow, Lines, raise_envelope
 from meshnode.client_records import (
     Credits,
     Health,
+    History,
     Model,
     Outlook,
     Peer,
@@ -167,6 +168,14 @@ class Client:
     async def remove_template(self, name: str) -> int:
         """Forget a stored prompt; how many versions it had. Raises NotFound."""
         return await self.ask(asks.remove_template(name))
+
+    async def history(self) -> History:
+        """How much the node keeps of what was asked and answered."""
+        return await self.ask(asks.history())
+
+    async def clear_history(self) -> History:
+        """Forget all of it, everybody's; gives what there was."""
+        return await self.ask(asks.clear_history())
 
     # --- the mesh -------------------------------------------------------------------------------------
 

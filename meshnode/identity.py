@@ -122,6 +122,20 @@ def vault_key(home: Path, entropy: Callable[[int], bytes]) -> bytes:
         raise _unusable(home, error) from error
 
 
+def new_vault_key(home: Path, entropy: Callable[[int], bytes]) -> bytes:
+    """A key in the place of :func:`vault_key`'s: whatever that sealed, in copies of the database too, is closed."""
+    drop_vault_key(home)
+    return vault_key(home, entropy)
+
+
+def drop_vault_key(home: Path) -> None:
+    """Delete the vault's key, if there is one. Raises HomeUnusable."""
+    try:
+        (home / VAULT_KEY).unlink(missing_ok=True)
+    except OSError as error:
+        raise _unusable(home, error) from error
+
+
 def _load_or_create(path: Path, entropy: Callable[[int], bytes]) -> bytes:
     try:
         return _read(path)

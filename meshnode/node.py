@@ -278,6 +278,7 @@ class _Node:
             history=kept.history,
             files=kept.files,
             batches=kept.batches,
+            sessions=kept.sessions,
             admin_token=new_admin_token(self._home, os.urandom),
             entropy=os.urandom,
             clock=trio.current_time,

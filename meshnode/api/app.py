@@ -27,6 +27,7 @@ from meshnode.api.embeddings_schema import parse_embedding
 from meshnode.api.explain import explain
 from meshnode.api.generation import Dialect, answer
 from meshnode.api.guard import Knock, Policy, answer_headers, judge
+from meshnode.api.history import history
 from meshnode.api.jobs import jobs
 from meshnode.api.mesh import mesh
 from meshnode.api.messages.count import CountRenderer
@@ -38,6 +39,7 @@ from meshnode.api.read_back import read_back
 from meshnode.api.rerank import RerankRenderer
 from meshnode.api.rerank_schema import parse_rerank
 from meshnode.api.responses.routes import RESPONSE, RESPONSE_COUNT, responses
+from meshnode.api.sessions import in_session, sessions
 from meshnode.api.sse import encode
 from meshnode.api.status import status
 from meshnode.api.templates import templates
@@ -52,10 +54,10 @@ BODY_TIMEOUT_S: Final = 60
 
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
-CHAT: Final = Dialect("chat", "chatcmpl-", parse_chat, ChatRenderer)
+CHAT: Final = Dialect("chat", "chatcmpl-", parse_chat, ChatRenderer, prepare=in_session)
 COMPLETION: Final = Dialect("completion", "cmpl-", parse_completion, CompletionRenderer, prepare=read_back)
 EMBEDDING: Final = Dialect("embedding", "embd-", parse_embedding, EmbeddingRenderer)
-MESSAGES: Final = Dialect("messages", "msg_", parse_messages, MessagesRenderer, ANTHROPIC)
+MESSAGES: Final = Dialect("messages", "msg_", parse_messages, MessagesRenderer, ANTHROPIC, in_session)
 COUNT: Final = Dialect("messages count", "count_", parse_count, CountRenderer, ANTHROPIC)
 DIALECTS: Final = {
     "chat/completions": CHAT,
@@ -93,7 +95,7 @@ def create_app(context: ApiContext) -> QuartTrio:
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     _guard(app, context)
     _errors(app, context)
-    for room in (models, status, catalog, admin, mesh, explain, templates, compare, responses):
+    for room in (models, status, catalog, admin, mesh, explain, templates, history, sessions, compare, responses):
         app.register_blueprint(room(context))
     app.register_blueprint(jobs(context, {dialect.name: dialect for dialect in DIALECTS.values()}))
     app.register_blueprint(pages(load_pages()))

@@ -20,6 +20,7 @@ from meshnode.gateway.history import History
 from meshnode.gateway.job import Jobs
 from meshnode.gateway.keeping import NOTHING_KEPT
 from meshnode.gateway.keys import KeyRing
+from meshnode.gateway.sessions import Sessions
 from meshnode.gateway.turnstile import Turnstile
 from meshnode.mesh.answer import Dispatcher
 from meshnode.mesh.view import MeshView
@@ -155,6 +156,7 @@ class ApiContext:
     """More names of models, as the library has them: they stand for models of the mesh too."""
     files: Files | None = None
     batches: Batches | None = None
+    sessions: Sessions | None = None
     """``None`` where this node keeps nothing."""
     client_only: bool = False
     """This node uses the mesh and serves nothing."""

@@ -56,6 +56,7 @@ def new_job(context: ApiContext, dialect: Dialect, principal: CallerId, ask: Ask
         created=int(context.wall_clock()),
         echo=msgspec.json.encode(dict(ask.echo)).decode(),
         background=ask.keep.background,
+        in_session=ask.keep.in_session,
     )
 
 

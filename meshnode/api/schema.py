@@ -132,6 +132,7 @@ NO_EFFECT: Final[Mapping[str, str]] = {
     "prompt_cache_key": "prefixes are found by their tokens, without a key",
     "prompt_cache_retention": "prefixes stay as long as there is memory for them",
     "prompt_cache_options": "prefixes are found by their tokens, wherever they end",
+    "prediction": "a shortcut of some providers: here the answer is computed as without it",
     "verbosity": "no local model has been taught it",
     "stream_options.include_obfuscation": "padding is for networks that others listen to",
     "provider.require_parameters": "always so: nobody is asked who does not take all parameters",
@@ -152,11 +153,13 @@ class Keep(NamedTuple):
 
     ``store``: the request and its answer are kept, to be had by the answer's id. ``background``: the caller gets an id
     at once and fetches the answer later. ``template``: the prompt is a stored one.
+    ``in_session``: the request's messages are those of its session, which is to remember the answer.
     """
 
     store: bool = False
     background: bool = False
     template: TemplateUse | None = None
+    in_session: bool = False
 
 
 class Ask(NamedTuple):

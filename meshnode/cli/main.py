@@ -17,6 +17,7 @@ from meshnode import __version__
 from meshnode.causes import leaves
 from meshnode.cli.chat import chat
 from meshnode.cli.doctor import doctor
+from meshnode.cli.history import history
 from meshnode.cli.mesh import join, leave, peers, serve, show_credits, unserve
 from meshnode.cli.models import fit, models, pull, rm
 from meshnode.cli.node import show_id, status, stop
@@ -38,7 +39,8 @@ def cli() -> None:
 
 
 for _command in (
-    up, status, models, fit, pull, rm, chat, peers, show_credits, join, leave, serve, unserve, show_id, stop, doctor,
+    up, status, models, fit, pull, rm, chat, history, peers, show_credits, join, leave, serve, unserve, show_id, stop,
+    doctor,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -116,6 +116,7 @@ class Admission:
             partial(self._forms.piece, form),
             reader=self._forms.reader(form, index),
             matcher=None if form.matcher is None else form.matcher.fork(),
+            holds_thought=form.holds_thought,
             top_logprobs=request.top_logprobs,
         )
 

@@ -51,6 +51,8 @@ class Job(Record, frozen=True):
     echo: str = "{}"
     events: tuple[Event, ...] = ()
     background: bool = False
+    in_session: bool = False
+    """Once it is completed, its session remembers it."""
 
 
 class JobPage(NamedTuple):

@@ -23,6 +23,7 @@ from meshnode.gateway.faults import as_error
 from meshnode.gateway.feed import Desk
 from meshnode.gateway.job import Job, JobPage, JobStatus
 from meshnode.gateway.run import Follower, Growing, Run
+from meshnode.gateway.sessions import Sessions
 from meshnode.storage.vault import Item, Ref, Vault
 
 KIND: Final = "job"
@@ -59,6 +60,7 @@ class KeptJobs:
         self, vault: Vault, desk: Desk, nursery: trio.Nursery, now: Callable[[], float], limits: Limits
     ) -> None:
         self._vault = vault
+        self._sessions = Sessions(vault)
         self._desk = desk
         self._nursery = nursery
         self._now = now
@@ -72,11 +74,18 @@ class KeptJobs:
         """What is over and could not be written down: it is tried again."""
         self._closing = False
 
+    @property
+    def sessions(self) -> Sessions:
+        """The conversations that jobs add to."""
+        return self._sessions
+
     # --- Jobs -------------------------------------------------------------------------------------
 
     async def keep(self, job: Job) -> None:
         """See the protocol."""
         await self._vault.put(_item(Kept(job=job)))
+        if job.in_session and job.status is JobStatus.COMPLETED:
+            await self._sessions.add(job)
 
     async def submit(self, job: Job) -> None:
         """See the protocol."""
@@ -223,7 +232,17 @@ class KeptJobs:
             await self._vault.replace(_item(kept))
             return
         assert run.job is not None
-        await self._save(ref, self._ended(Kept(job=run.job), status))
+        ended = self._ended(Kept(job=run.job), status)
+        if ended.job.in_session and status is JobStatus.COMPLETED:
+            await self._remember(ended.job)
+        await self._save(ref, ended)
+
+    async def _remember(self, job: Job) -> None:
+        """A full disk costs the session its turn, not the job its answer."""
+        try:
+            await self._sessions.add(job)
+        except MeshnodeError as error:
+            _log.warning("turn_not_kept", id=job.id, code=error.code)
 
     async def _give_up(self, ref: Ref, run: Run, error: MeshnodeError) -> None:
         """End it as failed, unless it was deleted meanwhile or does not open."""

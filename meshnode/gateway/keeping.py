@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,19 +15,21 @@ from meshnode.gateway.files import Files
 from meshnode.gateway.history import History, KeptHistory, NoHistory
 from meshnode.gateway.job import Jobs, NoJobs
 from meshnode.gateway.jobs import open_jobs
-from meshnode.identity import vault_key
+from meshnode.gateway.sessions import Sessions
+from meshnode.identity import drop_vault_key, new_vault_key, vault_key
 from meshnode.storage.database import Database
 from meshnode.storage.vault import DAY_S, Shelf, Vault
 
 
 class Keeping(NamedTuple):
-    """What is kept; ``vault``, ``files`` and ``batches`` are ``None`` where keeping is off."""
+    """What is kept; all but the first two are ``None`` where keeping is off."""
 
     jobs: Jobs = NoJobs()
     history: History = NoHistory()
     vault: Vault | None = None
     files: Files | None = None
     batches: Batches | None = None
+    sessions: Sessions | None = None
 
 
 NOTHING_KEPT = Keeping()
@@ -48,13 +51,21 @@ async def open_keeping(
     Switched off, the key is not made and nothing is written; what was kept before can be forgotten, and expires.
     """
     if not settings.enabled:
-        shelf = Shelf(database, now)
+        shelf = Shelf(database, now, partial(drop_vault_key, home))
         await shelf.expire()
         yield Keeping(history=KeptHistory(shelf))
         return
-    vault = Vault(database, vault_key(home, entropy), entropy=entropy, now=now, keep_s=settings.days * DAY_S)
+    vault = Vault(
+        database,
+        vault_key(home, entropy),
+        entropy=entropy,
+        now=now,
+        new_key=partial(new_vault_key, home, entropy),
+        keep_s=settings.days * DAY_S,
+    )
     files = Files(vault, entropy=entropy, now=now)
     batches = Batches(vault, files, entropy=entropy, now=now)
     await batches.take_up()
     async with open_jobs(vault, desk, now=now) as jobs:
-        yield Keeping(jobs, KeptHistory(vault, jobs.forget, batches.forget), vault, files, batches)
+        history = KeptHistory(vault, jobs.forget, batches.forget)
+        yield Keeping(jobs, history, vault, files, batches, jobs.sessions)

@@ -27,15 +27,13 @@ from meshnode.errors import (
 from meshnode.mesh.estimate import Expected, Needs, busyness, cost_uc, needs, of_local, of_peer
 from meshnode.mesh.greet import short
 from meshnode.mesh.health import UNKNOWN, History
-from meshnode.mesh.preference import FREE, arranged, unwanted
+from meshnode.mesh.preference import FREE, NEAR, arranged, unwanted
 from meshnode.wire.offer import ModelOffer
 
 ENOUGH: Final = 256
 """Peers that pass the gates at most; whoever comes after them is not looked at."""
 DRAWN: Final = 5
 """Places in the plan for which the nearly equal draw lots."""
-NEAR: Final = 1.2
-"""Peers within this factor of the fastest are nearly equal."""
 MUCH_SLOWER: Final = 2.0
 TOLD: Final = 10
 """Reasons listed in an error; the others are counted."""
@@ -74,7 +72,7 @@ class Peer(Record, frozen=True, kw_only=True):
     avoided: str = ""
 
 
-class Candidate(Record, frozen=True, kw_only=True):
+class Candidate(Record, frozen=True, kw_only=True, omit_defaults=False):
     """One who can answer. ``kind`` is ``local`` or ``peer``, ``node`` a peer id, ``reason`` a few words.
 
     ``context`` in tokens, 0 when it is not known. ``first_ms`` of the expected milliseconds pass before the first
@@ -92,7 +90,7 @@ class Candidate(Record, frozen=True, kw_only=True):
     cost_uc: int = 0
 
 
-class Rejection(Record, frozen=True, kw_only=True):
+class Rejection(Record, frozen=True, kw_only=True, omit_defaults=False):
     """One who cannot. ``gate`` names the rule.
 
     ``draining failed kind modality provider`` for this node; ``privacy avoided provider failed kind modality features

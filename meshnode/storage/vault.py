@@ -61,11 +61,15 @@ class Ref(NamedTuple):
 
 
 class Shelf:
-    """What is known of the sealed objects without the key: how many there are; and that they can be thrown away."""
+    """What is known of the sealed objects without the key: how many there are; and that they can be thrown away.
 
-    def __init__(self, database: Database, now: Callable[[], float]) -> None:
+    ``change_locks`` makes the key useless.
+    """
+
+    def __init__(self, database: Database, now: Callable[[], float], change_locks: Callable[[], object]) -> None:
         self._database = database
         self._now = now
+        self._change_locks = change_locks
 
     async def counts(self) -> Mapping[str, int]:
         """How many objects of each kind are kept, those of all principals."""
@@ -78,11 +82,15 @@ class Shelf:
         return await self._database.read(select)
 
     async def clear(self) -> Mapping[str, int]:
-        """Delete everything of everybody; gives how many objects of each kind there were."""
+        """Delete everything of everybody, and the key; gives how many objects of each kind there were.
+
+        Copies of the database that were kept before its schema changed hold the objects still, but nothing opens them.
+        """
 
         def delete(connection: Connection) -> dict[str, int]:
             found = connection.execute("SELECT kind, count(*) FROM sealed GROUP BY kind ORDER BY kind").fetchall()
             connection.execute("DELETE FROM sealed")
+            self._change_locks()
             return dict(found)
 
         return await self._database.write(delete)
@@ -96,7 +104,11 @@ class Shelf:
 
 
 class Vault(Shelf):
-    """The sealed objects, for who has the key (32 bytes). ``entropy`` gives that many random bytes."""
+    """The sealed objects, for who has the key (32 bytes).
+
+    ``entropy`` gives that many random bytes, ``new_key`` another key in the place of this one (``None``: there is but
+    one).
+    """
 
     def __init__(
         self,
@@ -106,9 +118,11 @@ class Vault(Shelf):
         entropy: Callable[[int], bytes],
         now: Callable[[], float],
         keep_s: int = 30 * DAY_S,
+        new_key: Callable[[], bytes] | None = None,
     ) -> None:
-        super().__init__(database, now)
+        super().__init__(database, now, self._take_new_key)
         self._cipher = AESGCM(key)
+        self._new_key = new_key
         self._entropy = entropy
         self._keep_s = keep_s
 
@@ -210,6 +224,10 @@ class Vault(Shelf):
         return await self._database.read(select)
 
     # --- sealing ----------------------------------------------------------------------------------
+
+    def _take_new_key(self) -> None:
+        if self._new_key is not None:
+            self._cipher = AESGCM(self._new_key())
 
     def _insert(self, connection: Connection, item: Item) -> None:
         now = int(self._now())

@@ -60,7 +60,7 @@ def vault(database: Database, wall: Wall) -> Vault:
 
 
 def a_vault(database: Database, wall: Wall, key: bytes = KEY) -> Vault:
-    return Vault(database, key, entropy=os.urandom, now=wall)
+    return Vault(database, key, entropy=os.urandom, now=wall, new_key=lambda: OTHER_KEY)
 
 
 async def test_what_is_put_is_had_again_with_its_times(vault: Vault, wall: Wall) -> None:
@@ -174,6 +174,19 @@ async def test_all_can_be_thrown_away_and_are_counted(vault: Vault) -> None:
     assert await vault.counts() == {"job": 2, "session": 1}
     assert await vault.clear() == {"job": 2, "session": 1}
     assert await vault.counts() == {}
+
+
+async def test_what_was_thrown_away_does_not_open_where_a_copy_of_it_is_left(
+    database: Database, vault: Vault, wall: Wall
+) -> None:
+    await vault.put(an_item("a"))
+    await database.write(lambda connection: connection.execute("CREATE TABLE copy AS SELECT * FROM sealed"))
+    await vault.clear()
+    await database.write(lambda connection: connection.execute("INSERT INTO sealed SELECT * FROM copy"))
+    with pytest.raises(NotFound, match="lost"):
+        await vault.get(OWNER, "job", "a")
+    await vault.put(an_item("b"))
+    assert (await a_vault(database, wall, OTHER_KEY).get(OWNER, "job", "b")).data == b"said"
 
 
 def _swap(connection: Connection) -> None:

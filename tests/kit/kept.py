@@ -23,4 +23,4 @@ async def with_jobs(context: ApiContext, database: Database) -> AsyncIterator[Ap
         return
     vault = Vault(database, bytes(32), entropy=os.urandom, now=context.wall_clock)
     async with open_jobs(vault, context, now=context.wall_clock) as jobs:
-        yield replace(context, jobs=jobs, history=KeptHistory(vault, jobs.forget))
+        yield replace(context, jobs=jobs, history=KeptHistory(vault, jobs.forget), sessions=jobs.sessions)

@@ -91,6 +91,13 @@ def test_a_file_is_added_by_its_path_from_the_root(
     assert node.asked == [Asked("POST", "/api/models/add", {"path": str(tmp_path / "x.gguf"), "name": "mine"})]
 
 
+def test_what_is_kept_is_told_and_forgotten(node: FakeNode, client: Client) -> None:
+    node.json("GET /api/history", {"enabled": False, "kept": {"job": 3}})
+    node.json("DELETE /api/history", {"enabled": False, "kept": {"job": 3}})
+    assert client.history() == client.clear_history()
+    assert (client.history().enabled, client.history().kept) == (False, {"job": 3})
+
+
 # --- the mesh -------------------------------------------------------------------------------------
 
 

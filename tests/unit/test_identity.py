@@ -18,7 +18,16 @@ from libp2p.peer.id import ID
 from structlog.testing import capture_logs
 
 from meshnode.errors import DamagedKey, HomeUnusable
-from meshnode.identity import Identity, load_or_create, network_tag, peer_id_of, public_key_of, vault_key, verify
+from meshnode.identity import (
+    Identity,
+    load_or_create,
+    network_tag,
+    new_vault_key,
+    peer_id_of,
+    public_key_of,
+    vault_key,
+    verify,
+)
 from wiring.invalid import FORGED, SMALL_KEYS
 
 SEEDS = st.binary(min_size=32, max_size=32)
@@ -258,6 +267,7 @@ def test_a_network_is_its_name_and_its_key() -> None:
 def test_the_vaults_key_is_made_once_private_and_apart_from_the_identity(tmp_path: Path) -> None:
     assert vault_key(tmp_path, entropy(b"v")) == b"v" * 32
     assert vault_key(tmp_path, none_needed) == b"v" * 32
+    assert new_vault_key(tmp_path, entropy(b"w")) == vault_key(tmp_path, none_needed) == b"w" * 32
     path = tmp_path / "vault.key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_text("damaged")

@@ -105,7 +105,10 @@ def called(answer: Message) -> ToolUseBlock:
 @check("messages: a call of any tool, of one by name, of none")
 def tools(of: Subject) -> None:
     """``tool_choice`` in its forms."""
-    for choice in ({"type": "any", "disable_parallel_tool_use": True}, {"type": "tool", "name": "get_weather", "disable_parallel_tool_use": True}):
+    for choice in (
+        {"type": "any", "disable_parallel_tool_use": True},
+        {"type": "tool", "name": "get_weather", "disable_parallel_tool_use": True},
+    ):
         called(ask(of, messages=QUESTION, tools=[WEATHER], tool_choice=choice, max_tokens=400, **GREEDY))
     barred = ask(of, messages=QUESTION, tools=[WEATHER], tool_choice={"type": "none"})
     assert not [block for block in barred.content if isinstance(block, ToolUseBlock)], "a call"
@@ -138,7 +141,11 @@ def tool_result(of: Subject) -> None:
 def streamed_call(of: Subject) -> None:
     """Begins with empty input, grows by partial JSON, is put together."""
     with of.sdk.messages.stream(
-        model=of.model, messages=QUESTION, tools=[WEATHER], max_tokens=400, **GREEDY,
+        model=of.model,
+        messages=QUESTION,
+        tools=[WEATHER],
+        max_tokens=400,
+        **GREEDY,
         tool_choice={"type": "any", "disable_parallel_tool_use": True},
     ) as running:
         events: list[Any] = list(running)

@@ -56,7 +56,11 @@ def tools(of: Target) -> None:
     )
     (call,) = answer.choices[0].message.tool_calls
     same(list(json.loads(call.function.arguments)), ["city"], "arguments")
-    turns = [*question, answer.choices[0].message.model_dump(), {"role": "tool", "tool_call_id": call.id, "content": "21"}]
+    turns = [
+        *question,
+        answer.choices[0].message.model_dump(),
+        {"role": "tool", "tool_call_id": call.id, "content": "21"},
+    ]
     after = litellm.completion(**openai_route(of), **(asked | {"max_tokens": 20}), messages=turns, tool_choice="none")
     assert after.choices[0].message.content, "no text after the result"
 

@@ -215,7 +215,7 @@ async def test_a_job_that_ends_the_node_each_time_is_given_up(database: Database
             raise RuntimeError("the node was killed")
 
     for _ in range(LIMITS.attempts):
-        with pytest.raises(ExceptionGroup):
+        with pytest.RaisesGroup(RuntimeError, flatten_subgroups=True):
             await killed()
     async with open_desk(database, Scripted(FOREVER)) as desk:
         (last,) = await followed(desk.jobs, a_job())

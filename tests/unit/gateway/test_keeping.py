@@ -41,10 +41,10 @@ async def test_what_was_kept_is_there_at_the_next_start_and_sealed(tmp_path: Pat
         assert keeping.jobs.keeps
 
 
-async def test_switched_off_nothing_is_kept_no_key_made_and_the_old_can_be_forgotten(tmp_path: Path) -> None:
+async def test_switched_off_nothing_is_kept_and_the_old_can_be_forgotten_with_its_key(tmp_path: Path) -> None:
     async with kept(tmp_path, StoreSettings()) as keeping:
         await keeping.jobs.keep(a_job())
-    (tmp_path / "vault.key").unlink()
+    assert (tmp_path / "vault.key").exists()
     async with kept(tmp_path, StoreSettings(enabled=False)) as keeping:
         assert not keeping.jobs.keeps
         for call in (keeping.jobs.keep, keeping.jobs.submit):
@@ -58,6 +58,23 @@ async def test_switched_off_nothing_is_kept_no_key_made_and_the_old_can_be_forgo
         assert (await keeping.jobs.jobs(OWNER)).jobs == ()
         assert await keeping.history.clear() == {"job": 1}
     assert not (tmp_path / "vault.key").exists()
+
+
+async def test_switched_off_no_key_is_made(tmp_path: Path) -> None:
+    async with kept(tmp_path, StoreSettings(enabled=False)) as keeping:
+        assert keeping.vault is None
+    assert not (tmp_path / "vault.key").exists()
+
+
+async def test_what_was_cleared_is_gone_and_the_key_changed(tmp_path: Path) -> None:
+    async with kept(tmp_path, StoreSettings()) as keeping:
+        await keeping.jobs.keep(a_job())
+        before = (tmp_path / "vault.key").read_bytes()
+        assert await keeping.history.clear() == {"job": 1}
+        assert (tmp_path / "vault.key").read_bytes() != before
+        await keeping.jobs.keep(a_job("job_2"))
+    async with kept(tmp_path, StoreSettings()) as keeping:
+        assert (await keeping.jobs.job(OWNER, "job_2")).id == "job_2"
 
 
 async def test_files_and_batches_are_kept_with_the_rest_and_cleared_with_it(tmp_path: Path) -> None:
