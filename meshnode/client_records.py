@@ -59,6 +59,14 @@ class MeshStatus(Record, frozen=True, omit_defaults=False):
     client_only: bool = False
 
 
+class BatchStatus(Record, frozen=True, omit_defaults=False):
+    """Batches that are not over, how many of their requests are being answered now, and how many wait."""
+
+    unfinished: int = 0
+    lines_running: int = 0
+    lines_waiting: int = 0
+
+
 class Fetching(Record, frozen=True, omit_defaults=False):
     """A model on its way to the disk: ``phase`` as of a pull, ``progress`` of the fetching in 0..1."""
 
@@ -92,6 +100,7 @@ class Status(Record, frozen=True, omit_defaults=False):
     batches: BatchStatus = BatchStatus()
     generating: int = 0
     queued: int = 0
+    batches: BatchStatus = BatchStatus()
     mesh: MeshStatus = MeshStatus()
 
 
