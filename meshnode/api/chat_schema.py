@@ -10,6 +10,7 @@ import msgspec
 
 from meshnode.api.constraint_schema import constraint
 from meshnode.api.fields import Refusal, check_names, convert, integer, invalid, join, never, only, text, unsupported
+from meshnode.api.render import NOTHING
 from meshnode.api.schema import (
     COMMON_REFUSALS,
     Ask,
@@ -147,7 +148,10 @@ def read_chat(raw: Mapping[str, Any], asker: Asker) -> Ask:
         template_kwargs=json.dumps(fields.chat_template_kwargs or {}, ensure_ascii=False),
     )
     answered = ask(fields, request)
-    return answered._replace(keep=answered.keep._replace(template=use))
+    keep = answered.keep._replace(template=use)
+    return answered._replace(
+        keep=keep, echo={"metadata": fields.metadata} if keep.store and fields.metadata else NOTHING
+    )
 
 
 def _top_logprobs(fields: ChatFields) -> int | None:
