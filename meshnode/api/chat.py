@@ -23,12 +23,16 @@ from meshnode.events import (
 
 
 class ChatRenderer:
-    """One chat answer. The role comes with the first delta of a choice; ``usage`` only where it was asked for."""
+    """One chat answer. The role comes with the first delta of a choice; ``usage`` only where it was asked for.
+
+    Where the echo has ``functions``, a call is told in the words of before ``tools``.
+    """
 
     def __init__(self, heading: Heading, *, include_usage: bool, echo: Mapping[str, Any] = NOTHING) -> None:
         self._heading = heading
         self._include_usage = include_usage
         self._begun: set[int] = set()
+        self._functions = bool(echo.get("functions"))
         self._collected = Collected()
 
     def chunks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
@@ -58,6 +62,10 @@ class ChatRenderer:
         match event:
             case TextDelta(text=text, choice=choice):
                 return self._deltas(choice, {"content": text}, logprobs=event.logprobs)
+            case ToolCallStarted(name=name, choice=choice) if self._functions:
+                return self._deltas(choice, {"function_call": {"name": name, "arguments": ""}})
+            case ToolCallDelta(arguments=arguments, choice=choice) if self._functions:
+                return self._deltas(choice, {"function_call": {"arguments": arguments}})
             case ToolCallStarted(index=index, id=id, name=name, choice=choice):
                 function = {"name": name, "arguments": ""}
                 call = {"index": index, "id": id, "type": "function", "function": function}
@@ -69,7 +77,7 @@ class ChatRenderer:
             case RefusalDelta(text=text, choice=choice):
                 return self._deltas(choice, {"refusal": text})
             case ChoiceFinished(reason=reason, choice=choice):
-                return self._deltas(choice, {}, reason.value)
+                return self._deltas(choice, {}, self._reason(reason.value))
             case Finished():
                 return [self._last(event)] if self._include_usage else []
             case _:
@@ -113,11 +121,16 @@ class ChatRenderer:
         }
         if index in collected.reasoning:
             message["reasoning_content"] = "".join(collected.reasoning[index])
-        if calls:
+        if calls and self._functions:
+            message["function_call"] = _call(calls[min(calls)])["function"]
+        elif calls:
             message["tool_calls"] = [_call(calls[place]) for place in sorted(calls)]
-        reason = collected.reasons.get(index, "stop")
+        reason = self._reason(collected.reasons.get(index, "stop"))
         logprobs = _logprobs(collected.logprobs[index])
         return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason}
+
+    def _reason(self, reason: str) -> str:
+        return "function_call" if self._functions and reason == "tool_calls" else reason
 
     def _head(self, kind: str) -> dict[str, Any]:
         heading = self._heading

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from meshnode.api.constraint_schema import constraint
 from meshnode.api.fields import Refusal, check_names, convert, integer, invalid, join, never, only, text, unsupported
-from meshnode.api.render import NOTHING
+from meshnode.api.functions_schema import as_tool_choice, as_tool_messages, as_tools
 from meshnode.api.schema import (
     COMMON_REFUSALS,
     Ask,
@@ -26,10 +26,20 @@ from meshnode.api.strictjson import parse_object
 from meshnode.api.template_schema import Variables, template_use
 from meshnode.api.tools_schema import MAX_TOOLS, tool_calls, tool_choice, tools
 from meshnode.api.transforms import Plugins, Transforms, transforms
-from meshnode.domain import GenerationRequest, Message, Part, ReasoningPart, RefusalPart, Role, TextPart, ToolMode
+from meshnode.domain import (
+    GenerationRequest,
+    Message,
+    Part,
+    ReasoningPart,
+    RefusalPart,
+    Role,
+    TextPart,
+    Tool,
+    ToolChoice,
+)
 from meshnode.errors import InvalidField
 
-ROLES: Final = "system, developer, user, assistant or tool"
+ROLES: Final = "system, developer, user, assistant, tool or function"
 MOST_TOP_LOGPROBS: Final = 20
 
 Messages = Annotated[
@@ -39,6 +49,19 @@ Messages = Annotated[
 Tools = Annotated[
     list[dict[str, Any]], msgspec.Meta(max_length=MAX_TOOLS, description=f"an array of at most {MAX_TOOLS} tools")
 ]
+
+
+Functions = Annotated[
+    list[dict[str, Any]],
+    msgspec.Meta(max_length=MAX_TOOLS, description=f"an array of at most {MAX_TOOLS} functions"),
+]
+
+
+class PredictionFields(msgspec.Struct, kw_only=True):
+    """``prediction``: much of the answer as the caller expects it, which some providers use to be quicker."""
+
+    type: Literal["content"]
+    content: str | list[dict[str, Any]]
 
 
 class ChatFields(CommonFields, kw_only=True):
@@ -51,6 +74,8 @@ class ChatFields(CommonFields, kw_only=True):
     response_format: dict[str, Any] | None = None
     tools: Tools | None = None
     tool_choice: Any = None
+    functions: Functions | None = None
+    function_call: Any = None
     parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, integer(0, MOST_TOP_LOGPROBS)] | None = None
@@ -61,19 +86,17 @@ class ChatFields(CommonFields, kw_only=True):
     prompt_cache_retention: Annotated[str, text(64)] | None = None
     prompt_cache_options: dict[str, Any] | None = None
     verbosity: Verbosity | None = None
+    prediction: dict[str, Any] | None = None
     template: Annotated[str, text(128)] | None = None
     variables: Variables | None = None
 
 
 REFUSALS: Final[Mapping[str, Refusal]] = {
     **COMMON_REFUSALS,
-    "functions": only([]),
-    "function_call": only("none", "auto"),
     "modalities": only(["text"]),
     "modality": only("text"),
     "audio": never(),
     "image": never(),
-    "prediction": never(),
     "web_search_options": never(),
     "moderation": never(),
 }
@@ -98,6 +121,7 @@ _MESSAGE_REFUSALS: Final[Mapping[str, Refusal]] = {
     "function_call": never(),
     "audio": never(),
 }
+"""Of a message: ``function_call`` as null; one that says something is read as a call of ``tool_calls``."""
 
 
 class TextFields(msgspec.Struct, kw_only=True):
@@ -126,12 +150,11 @@ def read_chat(raw: Mapping[str, Any], asker: Asker) -> Ask:
         check_names(options, StreamOptions, {}, path="stream_options")
     most = fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens
     shared = common(fields, asker) | {"stopping": stopping(fields, most)}
-    offered = tools(fields.tools or ())
-    choice = tool_choice(fields.tool_choice, offered)
+    if fields.prediction is not None:
+        check_names(fields.prediction, PredictionFields, {}, path="prediction")
+        convert(fields.prediction, PredictionFields, path="prediction")
+    offered, choice = _tools(fields)
     form = constraint(fields, fields.response_format)
-    if form is not None and offered and choice.mode is not ToolMode.NONE:
-        hint = "Leave one of them out, or set tool_choice to none."
-        raise unsupported("tools", hint, what=" beside a constraint of the answer (response_format, grammar …)")
     use = template_use(fields.template, fields.variables)
     if fields.messages is None and use is None:
         raise InvalidField("messages is missing.", hint="Allowed: an array of 1 to 65536 messages.", param="messages")
@@ -139,19 +162,38 @@ def read_chat(raw: Mapping[str, Any], asker: Asker) -> Ask:
         **shared,
         tools=offered,
         tool_choice=choice,
-        parallel_tool_calls=fields.parallel_tool_calls is not False,
+        parallel_tool_calls=fields.parallel_tool_calls is not False and not fields.functions,
         constraint=form,
         top_logprobs=_top_logprobs(fields),
-        messages=tuple(_message(message, f"messages[{index}]") for index, message in enumerate(fields.messages or ())),
+        messages=_conversation(fields.messages or ()),
         reasoning_effort=fields.reasoning_effort,
         transforms=transforms(fields.transforms, fields.plugins),
         template_kwargs=json.dumps(fields.chat_template_kwargs or {}, ensure_ascii=False),
     )
     answered = ask(fields, request)
     keep = answered.keep._replace(template=use)
-    return answered._replace(
-        keep=keep, echo={"metadata": fields.metadata} if keep.store and fields.metadata else NOTHING
-    )
+    echo: dict[str, Any] = {"functions": True} if fields.functions else {}
+    if keep.store and fields.metadata:
+        echo["metadata"] = fields.metadata
+    return answered._replace(keep=keep, echo=echo)
+
+
+def _tools(fields: ChatFields) -> tuple[tuple[Tool, ...], ToolChoice]:
+    """The tools and how far the model may choose, in today's words or in those before."""
+    if not fields.functions:
+        if fields.function_call not in (None, "none", "auto"):
+            raise InvalidField("function_call needs functions.", hint="Send both, or tools.", param="function_call")
+        offered = tools(fields.tools or ())
+        return offered, tool_choice(fields.tool_choice, offered)
+    for name in ("tools", "tool_choice"):
+        if getattr(fields, name) is not None:
+            raise InvalidField(f"functions and {name} are both given.", hint="Send tools.", param="functions")
+    offered = tools(as_tools(fields.functions))
+    return offered, tool_choice(as_tool_choice(fields.function_call), offered)
+
+
+def _conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
+    return tuple(_message(message, f"messages[{index}]") for index, message in enumerate(as_tool_messages(messages)))
 
 
 def _top_logprobs(fields: ChatFields) -> int | None:
@@ -208,8 +250,6 @@ def _content(fields: MessageFields, may_be_absent: bool, path: str) -> tuple[Par
 
 
 def _role(role: object, path: str) -> Role:
-    if role == "function":
-        raise unsupported(path, f"Roles served: {ROLES}.", what=f" {role}")
     if role not in ("system", "developer", "user", "assistant", "tool"):
         raise invalid(path, role, ROLES)
     return Role(role)

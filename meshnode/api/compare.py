@@ -6,6 +6,7 @@ whose it is (``entry``, and ``model`` as it was asked for), in the order in whic
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -181,13 +182,14 @@ def _stream(context: ApiContext, handling: Handling, entries: list[Entry]) -> Re
 
 async def _relay(context: ApiContext, entry: Entry, send: trio.MemorySendChannel[bytes], request_id: str) -> None:
     """One model's chunks, its end or its error."""
-    async with send:
-        try:
-            await _relay_answer(context, entry, send)
-        except trio.BrokenResourceError:  # nobody reads any more
-            return
-        except Exception as error:
-            await send.send(sse.event(_failed(entry, as_error(error, request_id))))
+    with contextlib.suppress(trio.BrokenResourceError):  # nobody reads any more
+        async with send:
+            try:
+                await _relay_answer(context, entry, send)
+            except trio.BrokenResourceError:
+                raise
+            except Exception as error:
+                await send.send(sse.event(_failed(entry, as_error(error, request_id))))
 
 
 async def _relay_answer(context: ApiContext, entry: Entry, send: trio.MemorySendChannel[bytes]) -> None:

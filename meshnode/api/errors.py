@@ -47,23 +47,25 @@ _PROMPT: Final = re.compile(r"(\d+) tokens.*?context here is (\d+)|context of (\
 
 def envelope(error: MeshnodeError) -> dict[str, Any]:
     """``{"error": {message, type, param, code}}``."""
-    return {"error": {"message": str(error), "type": _type(error), "param": error.param, "code": error.code}}
+    return {"error": {"message": told(error), "type": _type(error), "param": error.param, "code": error.code}}
 
 
 def anthropic(error: MeshnodeError, request_id: str | None = None) -> dict[str, Any]:
-    """Anthropic's ``{"type": "error", "error": {type, message}, request_id}``.
-
-    A prompt that does not fit is told in that API's own words, by which coding agents know to shorten a conversation.
-    """
+    """Anthropic's ``{"type": "error", "error": {type, message}, request_id}``."""
     kind = _ANTHROPIC.get(error.status)
     if kind is None:
         kind = "invalid_request_error" if error.status < 500 else "api_error"
-    message = _too_long(error) if isinstance(error, ContextLengthExceeded) else str(error)
-    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id or None}
+    return {"type": "error", "error": {"type": kind, "message": told(error)}, "request_id": request_id or None}
 
 
-def _too_long(error: ContextLengthExceeded) -> str:
-    """``prompt is too long: N tokens > M maximum``, where the error has both numbers."""
+def told(error: MeshnodeError) -> str:
+    """What is said of an error.
+
+    A prompt that does not fit is told in words of Anthropic's API, ``prompt is too long: N tokens > M maximum``, in
+    every dialect: coding agents and frameworks know by them to shorten a conversation.
+    """
+    if not isinstance(error, ContextLengthExceeded):
+        return str(error)
     found = _PROMPT.search(error.message)
     if found is None:
         return f"prompt is too long: {error}"

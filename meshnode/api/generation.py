@@ -21,6 +21,7 @@ from meshnode.api.render import Renderer, overhead_ms
 from meshnode.api.schema import Ask, Asker
 from meshnode.api.stream import EVENT_STREAM, STREAM_HEADERS, WAITS, EventStream, Source
 from meshnode.api.templates import expanded
+from meshnode.api.transforms import transform_headers
 from meshnode.domain import ModelId, RequestId
 from meshnode.errors import InternalFault, Unauthorized
 from meshnode.events import Event, Finished
@@ -133,7 +134,7 @@ async def _whole(giving: _Giving, source: Source, clocks: _Clocks) -> Response:
     response = Response(sse.encode(renderer.whole()), content_type="application/json")
     times = event.timings
     response.headers.update(_headers(source.route, times.queue_ms, overhead_ms(times, clocks.total_ms())))
-    response.headers.update(settled(event))
+    response.headers.update({**settled(event), **transform_headers(events)})
     if isinstance(source, KeepingFeed) and source.warning:
         response.headers["x-mesh-warning"] = source.warning
     return response
@@ -163,7 +164,7 @@ async def _stream(giving: _Giving, source: Source, clocks: _Clocks) -> Response:
     stream = EventStream(context, source, renderer, begun, ask.request.id, voice=dialect.voice, as_kept=as_kept)
     response = Response(stream, content_type=EVENT_STREAM)
     response.headers.update(STREAM_HEADERS)
-    response.headers.update(_headers(source.route, queue_ms, clocks.before_ms()))
+    response.headers.update({**_headers(source.route, queue_ms, clocks.before_ms()), **transform_headers([begun])})
     response.timeout = None
     return response
 

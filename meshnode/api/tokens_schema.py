@@ -14,7 +14,7 @@ import msgspec
 
 from meshnode.api.chat_schema import read_chat
 from meshnode.api.fields import Refusal, check_names, convert, integer, only, text
-from meshnode.api.schema import Ask, Asker
+from meshnode.api.schema import Ask, Asker, Keep
 from meshnode.api.strictjson import parse_object
 from meshnode.domain import GenerationRequest, Kind, ModelId
 from meshnode.errors import InvalidField
@@ -80,7 +80,7 @@ def parse_detokenize(body: bytes, asker: Asker) -> Ask:
 def parse_apply_template(body: bytes, asker: Asker) -> Ask:
     """A chat request, to be rendered only. Raises MalformedBody and the errors of fields."""
     ask = read_chat(parse_object(body), asker)
-    return _shown("prompt", to_count(ask.request), ask.model)
+    return _shown("prompt", to_count(ask.request), ask.model)._replace(keep=Keep(template=ask.keep.template))
 
 
 def to_count(request: GenerationRequest) -> GenerationRequest:
@@ -98,7 +98,7 @@ def _tokenize_chat(raw: Mapping[str, Any], asker: Asker) -> Ask:
     pieces = convert(own, TextFields).with_pieces is True
     ask = read_chat({name: value for name, value in raw.items() if name not in own}, asker)
     request = msgspec.structs.replace(to_count(ask.request), echo=pieces)
-    return _shown("pieces" if pieces else "tokens", request, ask.model)
+    return _shown("pieces" if pieces else "tokens", request, ask.model)._replace(keep=Keep(template=ask.keep.template))
 
 
 def _request(

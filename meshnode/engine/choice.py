@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from meshnode.domain import FinishReason
 from meshnode.engine.backend import Logits
-from meshnode.engine.constrain.matcher import Matcher
+from meshnode.engine.constrain.either import Holds
 from meshnode.engine.logprobs import logprobs
 from meshnode.engine.replies.pieces import CallArguments, CallBegan, Piece, Said, Thought
 from meshnode.engine.replies.reading import Parser
@@ -35,8 +35,8 @@ class Choice:
     """Answer number ``index``: its tokens, its sampler and its text; ``piece`` gives the bytes of a token.
 
     ``reader`` tells reasoning and calls from text; without one all is text. ``matcher`` holds the answer to a form,
-    from where reasoning ends that the prompt has begun. ``top_logprobs`` is how many likely tokens are told of beside
-    each one drawn; ``None`` tells of no probabilities.
+    from where reasoning ends, or with it (``holds_thought``). ``top_logprobs`` is how many likely tokens are told of
+    beside each one drawn; ``None`` tells of no probabilities.
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class Choice:
         piece: Callable[[int], bytes],
         *,
         reader: Parser | None = None,
-        matcher: Matcher | None = None,
+        matcher: Holds | None = None,
+        holds_thought: bool = False,
         top_logprobs: int | None = None,
     ) -> None:
         self.index = index
@@ -60,6 +61,7 @@ class Choice:
         self._piece = piece
         self._reader = reader
         self._matcher = matcher
+        self._holds_thought = holds_thought
         self._text = TextStream(sequence.stopping.stop)
         self._unsaid: list[int] = []
         self._top_logprobs = top_logprobs
@@ -70,7 +72,8 @@ class Choice:
 
         Raises InvalidField where the form or the caller's fields leave none, ModelFailed where the model gives none.
         """
-        matcher = None if self._reader is not None and self._reader.thinking else self._matcher
+        thinking = self._reader is not None and self._reader.thinking and not self._holds_thought
+        matcher = None if thinking else self._matcher
         allowed = None if matcher is None else matcher.mask()
         token = self._sampler.draw(logits, self.sequence.output_length, banned=banned, allowed=allowed)
         self._sampler.accept(token)

@@ -16,6 +16,7 @@ import msgspec
 
 from meshnode.domain import GenerationRequest, Tool, ToolMode
 from meshnode.engine.backend import Backend
+from meshnode.engine.constrain.either import Either, Holds
 from meshnode.engine.constrain.matcher import Constrainer, Matcher, Vocabulary
 from meshnode.engine.constrain.schema import canonical
 from meshnode.engine.replies.families import family_of, reading_fences
@@ -29,13 +30,18 @@ _ID_BYTES = 6
 
 
 class Form(NamedTuple):
-    """Of one request. ``matcher`` is where every answer begins under what must hold, ``None`` if nothing must."""
+    """Of one request. ``matcher`` is where every answer begins under what must hold, ``None`` if nothing must.
+
+    ``holds_calls``: no call is made but as it says; ``holds_thought``: it knows of reasoning before them, too.
+    """
 
     request: GenerationRequest
     prompt: Sequence[int]
     prompt_tail: str
     seed: int
-    matcher: Matcher | None
+    matcher: Holds | None
+    holds_calls: bool = False
+    holds_thought: bool = False
 
 
 class Forms:
@@ -51,7 +57,16 @@ class Forms:
 
         ``prompt`` are its tokens, ``prompt_tail`` is what the template wrote last, for the answer to go on from.
         """
-        return Form(request, prompt, prompt_tail, seed, self._matcher(request, prompt_tail))
+        form = Form(request, prompt, prompt_tail, seed, None)
+        calls = self._calls(request, prompt_tail)
+        if request.constraint is None:
+            return form if calls is None else form._replace(matcher=calls, holds_calls=True, holds_thought=True)
+        if calls is None:
+            return form._replace(matcher=self._constrainer.compile(request.constraint))
+        if request.tool_choice.mode is ToolMode.REQUIRED:
+            return form._replace(matcher=calls, holds_calls=True, holds_thought=True)
+        either = Either([self._constrainer.compile(request.constraint), calls])
+        return form._replace(matcher=either, holds_calls=True)
 
     def reader(self, form: Form, choice: int) -> Parser | None:
         """What reads one answer; ``None`` for one that is text as it stands."""
@@ -62,7 +77,7 @@ class Forms:
             tools=_callable(request),
             prompt_tail=form.prompt_tail,
             parallel=request.parallel_tool_calls,
-            forced=form.matcher is not None and request.constraint is None,
+            forced=form.holds_calls,
             ids=_Ids(form, choice),
         )
 
@@ -70,21 +85,28 @@ class Forms:
         """The bytes of a token as the answer's reader must see them: the family's own marks are shown."""
         return self._backend.piece(token, special=bool(form.request.messages) and token in self._shown)
 
-    def _matcher(self, request: GenerationRequest, prompt_tail: str) -> Matcher | None:
-        if request.constraint is not None:
-            return self._constrainer.compile(request.constraint)
-        tools = _callable(request)
-        must = request.tool_choice.mode is ToolMode.REQUIRED
-        if not tools or not (must or any(tool.strict for tool in tools)):
+    def _calls(self, request: GenerationRequest, prompt_tail: str) -> Matcher | None:
+        """What holds the answer to calls, or calls to their schemas, where any must be held.
+
+        Beside a constraint of the text it is calls and nothing else, without reasoning: text is the other's.
+        """
+        tools, choice = _callable(request), request.tool_choice
+        must = choice.mode is ToolMode.REQUIRED
+        beside = request.constraint is not None and not must
+        if not tools or not (must or beside or any(tool.strict for tool in tools)):
             return None
         try:
             source = self._family.forced(
-                [_checked(tool) if must or tool.strict else tool for tool in tools],
-                request.tool_choice,
+                [_checked(tool) if must or beside or tool.strict else tool for tool in tools],
+                msgspec.structs.replace(choice, mode=ToolMode.REQUIRED) if beside else choice,
                 parallel=request.parallel_tool_calls,
                 prompt_tail=prompt_tail,
                 control=self._marks,
+                thought=not beside,
             )
+            if source is None and request.constraint is not None:
+                what = "tools beside a constraint of the answer are not supported: this model's calls cannot be held."
+                raise UnsupportedParameter(what, hint="Leave one of them out.")
             return None if source is None else self._constrainer.compile_grammar(source)
         except RequestError as error:
             error.param = "tools"

@@ -130,7 +130,8 @@ class Batch(Record, frozen=True):
 class Line(Record, frozen=True):
     """One request of a batch, read: line ``number`` of its file, counted from 1.
 
-    ``dialect`` is the path it is meant for, ``echo`` JSON text that its answer repeats.
+    ``dialect`` is the path it is meant for, ``echo`` JSON text that its answer repeats. ``store``: the answer is to be
+    had by its own id too.
     """
 
     number: int
@@ -138,6 +139,7 @@ class Line(Record, frozen=True):
     dialect: str
     request: GenerationRequest
     echo: str = "{}"
+    store: bool = False
 
 
 def moved(batch: Batch, status: BatchStatus, now: float) -> Batch:
@@ -259,8 +261,11 @@ class Splitter:
         """The lines that this piece ends."""
         *whole, rest = piece.split(b"\n")
         for part in whole:
-            self._hold(part)
-            yield from self._line()
+            if part or self._size:
+                self._hold(part)
+                yield from self._line()
+            else:
+                self._number += 1
         self._hold(rest)
 
     def end(self) -> Iterator[tuple[int, bytes | None]]:

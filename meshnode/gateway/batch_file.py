@@ -18,6 +18,8 @@ from meshnode.gateway.files import Files, piece
 from meshnode.gateway.live_batch import LiveBatch
 from meshnode.storage.vault import Item, Vault
 
+STEP: Final = 1 << 15
+"""Bytes that are looked at in one go: each could be a line."""
 PUT_BYTES: Final = 1 << 20
 PUT_ITEMS: Final = 256
 """What is collected before it is written down."""
@@ -62,8 +64,10 @@ async def validate(files: Files, vault: Vault, work: Work, live: LiveBatch, now:
     try:
         file = await files.file(batch.principal, batch.input_file)
         async for data in files.content(batch.principal, file):
-            for number, line in splitter.feed(data):
-                await reading.take(number, line)
+            for start in range(0, len(data), STEP):
+                await trio.lowlevel.checkpoint()  # others go on while a long file is read
+                for number, line in splitter.feed(data[start : start + STEP]):
+                    await reading.take(number, line)
         for number, line in splitter.end():
             await reading.take(number, line)
     except NotFound:
@@ -91,7 +95,7 @@ class Reading:
 
     async def take(self, number: int, line: bytes | None) -> None:
         """One line of the file; ``None`` is one that is too long."""
-        await trio.lowlevel.checkpoint()  # others go on while a long file is read
+        await trio.lowlevel.checkpoint()
         if self.lines + self.refused.lines >= MOST_LINES:
             self._fault(
                 Fault(code="too_many_requests", message=f"at most {MOST_LINES} requests are taken.", line=number)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+import msgspec
 import structlog
 import trio
 
@@ -144,7 +145,7 @@ class Batches:
         try:
             await self._files.drop_unfinished()
             for ref in await self._vault.unfinished(KIND):
-                with suppress(NotFound):  # damaged: one lost batch
+                with suppress(NotFound, msgspec.ValidationError):  # damaged, or another version's: one lost batch
                     batch = await self.batch(ref.principal, ref.id)
                     self._live[batch.id] = LiveBatch(self._vault, batch, self._now)
         except MeshnodeError as error:

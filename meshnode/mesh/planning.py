@@ -162,10 +162,14 @@ class Planner:
                 if is_near(chosen):
                     near.append(chosen.model)
                     yield self._chosen(request, mode, chosen.model)
+                    if not _open(wish):
+                        return
         tried = before.union(near)
         options = [one for one in itertools.chain(here, self._there(need, mode, here)) if one.model not in tried]
         for chosen in choose(mode, need, wish, options, held):
             yield self._chosen(request, mode, chosen.model)
+            if not _open(wish):
+                return
         if not options and not tried:
             yield Rung(name or str(mode), ModelId(name), error=self._lacking(mode, need))
 

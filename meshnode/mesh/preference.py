@@ -6,6 +6,7 @@ it, or ``local`` for this node, whose own answers cost nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
@@ -17,6 +18,8 @@ HERE: Final = "local"
 """This node, in a list of providers."""
 FREE: Final = Prices(0, 0, 0, 0)
 """What this node's own answers cost."""
+NEAR: Final = 1.2
+"""Figures within this factor are nearly equal."""
 _FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "int4": ("q4", "iq4"),
     "int8": ("q8",),
@@ -45,12 +48,18 @@ class Ranked(Protocol):
 
 R = TypeVar("R", bound=Ranked)
 
-_KEYS: Final[Mapping[Sort, Callable[[Ranked], tuple[float, float]]]] = {
-    Sort.PRICE: lambda one: (one.cost_uc, one.expected_ms),
-    Sort.THROUGHPUT: lambda one: (-one.rate, one.expected_ms),
-    Sort.LATENCY: lambda one: (one.first_ms, one.expected_ms),
-    Sort.TIME: lambda one: (one.expected_ms, 0.0),
+_KEYS: Final[Mapping[Sort, Callable[[Ranked], float]]] = {
+    Sort.PRICE: lambda one: one.cost_uc,
+    Sort.THROUGHPUT: lambda one: -_about(one.rate),
+    Sort.LATENCY: lambda one: _about(one.first_ms),
+    Sort.TIME: lambda one: _about(one.expected_ms),
 }
+"""What each order goes by; equals stay in the order they were drawn in."""
+
+
+def _about(figure: float) -> int:
+    """Nearly equal figures are equal, so that a thousand callers do not all choose the same."""
+    return math.floor(math.log(figure, NEAR)) if figure > 0 else -1000
 
 
 def unwanted(wish: Preference, *, local: bool, node: str, quantisation: str, prices: Prices) -> str:

@@ -17,6 +17,7 @@ from typing import Final
 from meshnode.domain import GenerationRequest, Kind, ModelCard, ModelId, PeerId, Preference, Privacy, Record
 from meshnode.engine.slot import ModelState, model_failed
 from meshnode.errors import (
+    TOO_LONG,
     BodyTooLarge,
     CapabilityUnavailable,
     ContextLengthExceeded,
@@ -27,15 +28,13 @@ from meshnode.errors import (
 from meshnode.mesh.estimate import Expected, Needs, busyness, cost_uc, needs, of_local, of_peer
 from meshnode.mesh.greet import short
 from meshnode.mesh.health import UNKNOWN, History
-from meshnode.mesh.preference import FREE, arranged, unwanted
+from meshnode.mesh.preference import FREE, NEAR, arranged, unwanted
 from meshnode.wire.offer import ModelOffer
 
 ENOUGH: Final = 256
 """Peers that pass the gates at most; whoever comes after them is not looked at."""
 DRAWN: Final = 5
 """Places in the plan for which the nearly equal draw lots."""
-NEAR: Final = 1.2
-"""Peers within this factor of the fastest are nearly equal."""
 MUCH_SLOWER: Final = 2.0
 TOLD: Final = 10
 """Reasons listed in an error; the others are counted."""
@@ -74,7 +73,7 @@ class Peer(Record, frozen=True, kw_only=True):
     avoided: str = ""
 
 
-class Candidate(Record, frozen=True, kw_only=True):
+class Candidate(Record, frozen=True, kw_only=True, omit_defaults=False):
     """One who can answer. ``kind`` is ``local`` or ``peer``, ``node`` a peer id, ``reason`` a few words.
 
     ``context`` in tokens, 0 when it is not known. ``first_ms`` of the expected milliseconds pass before the first
@@ -92,7 +91,7 @@ class Candidate(Record, frozen=True, kw_only=True):
     cost_uc: int = 0
 
 
-class Rejection(Record, frozen=True, kw_only=True):
+class Rejection(Record, frozen=True, kw_only=True, omit_defaults=False):
     """One who cannot. ``gate`` names the rule.
 
     ``draining failed kind modality provider`` for this node; ``privacy avoided provider failed kind modality features
@@ -302,7 +301,7 @@ def refusal(request: GenerationRequest, model: ModelId, rejections: Iterable[Rej
     if gates and gates <= _CANNOT:
         return CapabilityUnavailable(f"{told[0].reason}.", hint="Use another model or endpoint.", param="model")
     if gates == {"context"}:
-        return ContextLengthExceeded(f"{told[0].reason}; nobody has a longer one.", hint="Ask for less.")
+        return ContextLengthExceeded(f"{TOO_LONG}: {told[0].reason}; nobody has a longer one.", hint="Ask for less.")
     if gates == {"body"}:
         return BodyTooLarge(f"the one that serves {model} {told[0].reason}.", hint="Send less.")
     if gates == {"price"}:

@@ -1,4 +1,4 @@
-"""A batch on a real node and model, over a kill -9 in the middle of it."""
+"""A batch on a real node and model, over a stop and a kill -9 in the middle of it."""
 
 from __future__ import annotations
 
@@ -59,13 +59,16 @@ def rows(client: httpx2.Client, file: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_a_node_that_is_killed_in_the_middle_goes_on_and_answers_each_line_once(home: Path) -> None:
+def test_a_node_that_is_stopped_and_killed_in_the_middle_goes_on_and_answers_each_line_once(home: Path) -> None:
     model = str(smollm2_path())
     with running_node(home, "--model", model) as node, on(node) as client:
         id_ = begin(client)
-        before = until(client, id_, 3)
+        stopped = until(client, id_, 2)
+        assert node.stop() == 0
+    with running_node(home, "--model", model) as node, on(node) as client:
+        killed = until(client, id_, stopped["request_counts"]["completed"] + 2)
         node.kill()
-    assert before["status"] == "in_progress"
+    assert [stopped["status"], killed["status"]] == ["in_progress", "in_progress"]
     with running_node(home, "--model", model) as node, on(node) as client:
         batch = until(client, id_, LINES)
         right = rows(client, batch["output_file_id"])

@@ -65,7 +65,7 @@ async def test_one_shot() -> None:
         request = api.scripted.requests[0]
     assert answer.output_text == "Hello world"
     assert (answer.status, answer.model, answer.metadata) == ("completed", CARD.id, {"a": "b"})
-    assert (answer.instructions, answer.max_output_tokens, answer.store) == ("Be kind.", 5, True)
+    assert (answer.instructions, answer.max_output_tokens, answer.background) == ("Be kind.", 5, False)
     assert answer.usage is not None
     assert (answer.usage.input_tokens, answer.usage.output_tokens, answer.usage.total_tokens) == (5, 2, 7)
     assert answer.usage.input_tokens_details.cached_tokens == 2
@@ -127,7 +127,7 @@ async def test_a_conversation_by_previous_response_id_and_its_items() -> None:
     def call(sdk: OpenAI) -> tuple[str | None, list[str], str]:
         first = sdk.responses.create(model="tiny", input="hi")
         second = sdk.responses.create(model="tiny", input="and?", previous_response_id=first.id)
-        items = [item.type for item in sdk.responses.input_items.list(second.id, limit=1, order="asc")]
+        items = [str(item.type) for item in sdk.responses.input_items.list(second.id, limit=1, order="asc")]
         again = sdk.responses.retrieve(second.id, include=["reasoning.encrypted_content"])
         sdk.responses.delete(first.id)
         with pytest.raises(openai.NotFoundError):

@@ -89,3 +89,16 @@ async def test_what_is_cut_into_tokens_comes_back_and_templates_are_applied() ->
     assert text == {"content": "höre"}
     assert prompt == "<|im_start|>user\nhöre<|im_end|>\n<|im_start|>assistant\n"
     assert rendered[1:] == list(prompt.encode())
+
+
+async def test_a_conversation_that_was_shortened_is_answered_and_says_so_streamed_or_not() -> None:
+    turns = [{"role": ("user", "assistant")[at % 2], "content": "x" * 1000} for at in range(13)]
+    body = {"messages": turns, "transforms": ["middle-out"], "max_tokens": 4}
+    async with client() as http:
+        refused = await http.post("/v1/chat/completions", json={**body, "transforms": []})
+        told = [await http.post("/v1/chat/completions", json={**body, "stream": stream}) for stream in (False, True)]
+        short = await http.post("/v1/chat/completions", json={**body, "messages": turns[:1]})
+    assert refused.json()["error"]["code"] == "context_length_exceeded"
+    assert [answer.status_code for answer in told] == [200, 200]
+    assert {answer.headers["x-mesh-transform"] for answer in told} == {"middle-out; dropped=6"}
+    assert "x-mesh-transform" not in short.headers

@@ -82,7 +82,12 @@ ASKED: Final[Mapping[str, Mapping[str, Any]]] = {
     "chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
     "completions": {"prompt": "hi"},
     "responses": {"model": "tiny", "input": "hi", "store": False},
-    "messages": {"model": "tiny", "max_tokens": 16, "messages": [{"role": "user", "content": "hi"}]},
+    "messages": {
+        "model": "tiny",
+        "max_tokens": 5,
+        "stop_sequences": ["###"],
+        "messages": [{"role": "user", "content": "hi"}],
+    },
 }
 """The request that each of the dialects here answers; those that do not stream are left out."""
 STREAMING: Final = tuple(path for path in ASKED if path in DIALECTS)

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgspec
 
 from meshnode.api import sse
+from meshnode.api.dialect import Dialect
 from meshnode.api.fields import check_names, convert, invalid, unsupported
-from meshnode.api.generation import Dialect
 from meshnode.api.schema import Ask, Asker
 from meshnode.api.strictjson import parse_object
 from meshnode.domain import CallerId, RequestId

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
-from typing import Final
 
 import msgspec
 import trio
@@ -21,22 +19,24 @@ from meshnode.api.batches.lines import (
     unnamed_row,
 )
 from meshnode.api.context import ApiContext
-from meshnode.api.generation import LARGE_BODY, Dialect
-from meshnode.api.render import Heading, Renderer, fingerprint
-from meshnode.domain import GenerationRequest, ModelId, RequestId, ServiceClass
+from meshnode.api.dialect import Dialect
+from meshnode.api.generation import LARGE_BODY
+from meshnode.api.kept import KeepingFeed, heading
+from meshnode.api.render import Renderer
+from meshnode.api.stream import WAITS
+from meshnode.api.templates import expanded
+from meshnode.domain import GenerationRequest, RequestId, ServiceClass
 from meshnode.errors import InternalFault, MeshnodeError
-from meshnode.events import Finished, Heartbeat, Loading, Prefilling, Queued
+from meshnode.events import Finished
 from meshnode.gateway.admission import Admission
 from meshnode.gateway.batch import Batch, Line
 from meshnode.gateway.batch_file import Answered, NoLine
 from meshnode.gateway.batches import AT_ONCE
 from meshnode.gateway.faults import as_error
 from meshnode.gateway.feed import Feed, OpenDesk, start_feed
+from meshnode.gateway.job import Job
 from meshnode.gateway.principal import Principal
 from meshnode.gateway.turnstile import Turnstile
-from meshnode.mesh.answer import Route
-
-_WAITS: Final = (Queued, Loading, Prefilling, Heartbeat)
 
 
 class DialectWork:
@@ -61,20 +61,29 @@ class DialectWork:
             found = parse() if len(line) < LARGE_BODY else await trio.to_thread.run_sync(parse)
         except Exception as error:
             return NoLine(None, as_error(error, f"{batch.id}-{number}"))
-        if isinstance(found, Wanted) and dialect.prepare is not None:
+        if isinstance(found, Wanted):
             found = await self._prepared(dialect, batch, found)
         if isinstance(found, Unusable):
             return NoLine(*found)
-        echo = json.dumps(dict(found.ask.echo), ensure_ascii=False)
-        return Line(number=number, custom_id=found.custom_id, dialect=path, request=found.ask.request, echo=echo)
+        return Line(
+            number=number,
+            custom_id=found.custom_id,
+            dialect=path,
+            request=found.ask.request,
+            echo=msgspec.json.encode(dict(found.ask.echo)).decode(),
+            store=found.ask.keep.store,
+        )
 
     async def _prepared(self, dialect: Dialect, batch: Batch, found: Wanted) -> Wanted | Unusable:
-        assert dialect.prepare is not None
+        """The line with what the node keeps for it: a prompt template, an earlier answer."""
         principal = Principal(batch.principal, admin=False)
         try:
-            return found._replace(ask=await dialect.prepare(self._context, principal, found.ask))
+            ask = await expanded(self._context, found.ask)
+            if dialect.prepare is not None:
+                ask = await dialect.prepare(self._context, principal, ask)
         except Exception as error:
             return Unusable(found.custom_id, as_error(error, found.ask.request.id))
+        return found._replace(ask=ask)
 
     # --- answering ----------------------------------------------------------------------------
 
@@ -84,7 +93,7 @@ class DialectWork:
         failed: MeshnodeError | None = None
         async with trio.open_nursery() as nursery:
             try:
-                answered = await self._collected(line, start_feed(nursery, self._desk, self._request(batch, line)))
+                answered = await self._collected(batch, line, self._begun(nursery, batch, line))
             except Exception as error:
                 failed = as_error(error, line.request.id)
             nursery.cancel_scope.cancel()
@@ -97,6 +106,9 @@ class DialectWork:
         while turnstile.admission.queued:
             await turnstile.changed.wait()
 
+    def _begun(self, nursery: trio.Nursery, batch: Batch, line: Line) -> Feed:
+        return start_feed(nursery, self._desk, self._request(batch, line))
+
     def _request(self, batch: Batch, line: Line) -> GenerationRequest:
         """The line's request, behind all others and within the batch's window."""
         left = max(1.0, batch.expires - self._context.wall_clock())
@@ -104,30 +116,33 @@ class DialectWork:
         deadline = left if own is None else min(own, left)
         return msgspec.structs.replace(line.request, service_class=ServiceClass.LEFTOVER, deadline_s=deadline)
 
-    async def _collected(self, line: Line, feed: Feed) -> Answered:
+    async def _collected(self, batch: Batch, line: Line, feed: Feed) -> Answered:
         dialect = self._dialects[line.dialect]
+        job = self._job(dialect, batch, line)
+        source = KeepingFeed(self._context, feed, job) if line.store else feed
         renderer: Renderer | None = None
-        while (event := await feed.receive()) is not None:
-            if isinstance(event, _WAITS):
+        while (event := await source.receive()) is not None:
+            if isinstance(event, WAITS):
                 continue
             if renderer is None:
-                heading = self._heading(dialect, line.request, feed.route)
-                renderer = dialect.renderer(heading, include_usage=True, echo=json.loads(line.echo))
+                model = line.request.model if source.route is None else source.route.model
+                head = heading(self._context, job.id, job.created, model)
+                renderer = dialect.renderer(head, include_usage=True, echo=msgspec.json.decode(line.echo))
             renderer.collect(event)
             if isinstance(event, Finished):
                 row = answered_row(line.request.id, line.custom_id, renderer.whole())
                 return Answered(row, event.usage)
         raise InternalFault("the answer broke off without a last event.")
 
-    def _heading(self, dialect: Dialect, request: GenerationRequest, route: Route | None) -> Heading:
-        context = self._context
-        model = route.model if route is not None else ModelId(request.model)
-        weights = next((card.sha256 for card in context.library.cards() if card.id == model), "")
-        return Heading(
-            id=dialect.prefix + context.entropy(12).hex(),
-            created=int(context.wall_clock()),
-            model=model,
-            fingerprint=fingerprint(context.facts.version, model, weights),
+    def _job(self, dialect: Dialect, batch: Batch, line: Line) -> Job:
+        """What is kept of the answer beside its row, where its line asks for that."""
+        return Job(
+            id=dialect.prefix + self._context.entropy(12).hex(),
+            dialect=dialect.name,
+            principal=batch.principal,
+            request=line.request,
+            created=int(self._context.wall_clock()),
+            echo=line.echo,
         )
 
     # --- rows of those that are not answered --------------------------------------------------------

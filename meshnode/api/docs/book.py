@@ -17,8 +17,8 @@ HOME: Final = "index"
 REFERENCE: Final = "reference"
 """The page that is made whole from the OpenAPI document; it has no file."""
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
-    "Begin": (HOME, "quickstart", "programs"),
-    "Ask": ("chat", "completions", "embeddings", "prompts", "models"),
+    "Begin": (HOME, "quickstart", "programs", "agents"),
+    "Ask": ("chat", "responses", "messages", "completions", "embeddings", "prompts", "models"),
     "Know": ("streaming", "errors", "fields", "routing", "keys"),
     "Run": ("node", "client", "settings", REFERENCE),
 }

@@ -9,10 +9,10 @@ from typing import Any, Final
 from meshnode import settings
 from meshnode.api.errors import retry_after
 from meshnode.api.openapi.document import HEADERS, codes, error_statuses, first_sentence
+from meshnode.api.openapi.effects import no_effect, reason, refusals
 from meshnode.api.openapi.endpoint import Access, Endpoint
-from meshnode.api.openapi.meanings import NO_EFFECT, meaning
+from meshnode.api.openapi.meanings import meaning
 from meshnode.api.openapi.schemas import Schemas
-from meshnode.api.openapi.shapes import refusals
 from meshnode.client import Client
 
 _WHO: Final[Mapping[Access, str]] = {
@@ -56,23 +56,23 @@ class Tables:
         rows = [
             (f"`{name}`", self._schemas.allowed[kind, name], meaning(kind, name))
             for name in self._properties(kind)
-            if name not in NO_EFFECT and name not in refusals(kind)
+            if name not in no_effect(kind) and name not in refusals(kind)
         ]
         return table(("field", "may be", "what it does"), rows)
 
     def no_effect(self, body: str) -> str:
         """The fields of a body that are taken and change nothing."""
-        names = [name for name in self._properties(self._bodies[body]) if name in NO_EFFECT]
-        return table(("field", "why it has no effect"), [(f"`{name}`", NO_EFFECT[name]) for name in names])
+        found = no_effect(self._bodies[body])
+        return table(("field", "why it has no effect"), [(f"`{name}`", f"{why}.") for name, why in found.items()])
 
     def refused(self, body: str) -> str:
         """The documented fields of a body that are not served."""
         kind = self._bodies[body]
         rows = [
-            (f"`{name}`", meaning(kind, name), f"left out, or {refusal.allowed}" if refusal.allowed else "left out")
+            (f"`{name}`", f"left out, or {refusal.allowed}" if refusal.allowed else "left out", _why(kind, name))
             for name, refusal in refusals(kind).items()
         ]
-        return table(("field", "what it would do", "may be"), rows)
+        return table(("field", "may be", "why it is refused, or what it would do"), rows)
 
     def endpoints(self, room: str) -> str:
         """Those under one heading, or all."""
@@ -86,6 +86,10 @@ class Tables:
     def _properties(self, kind: type) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self._schemas.component(kind)["properties"]
         return found
+
+
+def _why(kind: type, name: str) -> str:
+    return f"{why}." if (why := reason(kind, name)) else meaning(kind, name)
 
 
 def errors(_: str = "") -> str:

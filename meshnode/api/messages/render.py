@@ -110,6 +110,8 @@ class MessagesRenderer:
         }
 
     def _chunk(self, event: Event) -> Iterator[Chunk]:
+        if getattr(event, "choice", 0):
+            return  # a message is one answer
         match event:
             case Started():
                 self._started = self._started or event

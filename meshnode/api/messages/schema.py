@@ -13,15 +13,19 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from meshnode.api.constraint_schema import constraint
 from meshnode.api.fields import Refusal, check_names, convert, integer, text, unsupported
 from meshnode.api.messages.blocks import Content
-from meshnode.api.messages.conversation import Messages, conversation
+from meshnode.api.messages.conversation import MOST_MESSAGES, Messages, conversation
 from meshnode.api.messages.reasons import REFUSED
-from meshnode.api.messages.steering import steering
+from meshnode.api.messages.steering import Steering, steering
 from meshnode.api.messages.tools import Tools, choice, offer
-from meshnode.api.schema import COMMON_REFUSALS, Ask, Asker, CommonFields, StopList, ask, common, stopping
+from meshnode.api.schema import COMMON_REFUSALS, Ask, Asker, CommonFields, Keep, StopList, ask, common, stopping
 from meshnode.api.strictjson import parse_object
-from meshnode.domain import GenerationRequest, Kind, ToolMode
+from meshnode.api.template_schema import Variables, template_use
+from meshnode.api.transforms import Plugins, Transforms, transforms
+from meshnode.domain import Constraint, GenerationRequest, Kind
+from meshnode.errors import InvalidField
 
 CLIENT_SESSION: Final = "x-claude-code-session-id"
 """The header in which Claude Code names its session; ``session_id`` and ``x-session-id`` go before it."""
@@ -37,7 +41,7 @@ class UserFields(msgspec.Struct, kw_only=True):
 class PromptFields(CommonFields, kw_only=True):
     """What a message and a count have in common: the fields with an effect, then those of ``NO_EFFECT``."""
 
-    messages: Messages
+    messages: Messages | None = None
     system: Content | None = None
     stop_sequences: StopList | None = None
     thinking: dict[str, Any] | None = None
@@ -46,6 +50,10 @@ class PromptFields(CommonFields, kw_only=True):
     tools: Tools | None = None
     tool_choice: dict[str, Any] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    template: Annotated[str, text(128)] | None = None
+    variables: Variables | None = None
+    transforms: Transforms | None = None
+    plugins: Plugins | None = None
 
     cache_control: dict[str, Any] | None = None
     context_management: dict[str, Any] | None = None
@@ -74,7 +82,9 @@ def parse_messages(body: bytes, asker: Asker) -> Ask:
     fields.stop = fields.stop_sequences
     request, echo = _request(fields, asker, {"stopping": stopping(fields, max(1, most))})
     told = {"max_tokens": most, "stop_sequences": fields.stop_sequences or [], **echo}
-    return ask(fields, request)._replace(echo=told)
+    asked = ask(fields, request)
+    use = template_use(fields.template, fields.variables)
+    return asked._replace(echo=told, keep=asked.keep._replace(template=use))
 
 
 def parse_count(body: bytes, asker: Asker) -> Ask:
@@ -82,7 +92,8 @@ def parse_count(body: bytes, asker: Asker) -> Ask:
     fields = _fields(body, PromptFields)
     request, _ = _request(fields, asker, {})
     counted = replace(request, kind=Kind.COUNT, constraint=None, choices=1)
-    return ask(fields, counted)._replace(stream=False)
+    use = template_use(fields.template, fields.variables)
+    return ask(fields, counted)._replace(stream=False, keep=Keep(template=use))
 
 
 def _fields(body: bytes, kind: type[FieldsT]) -> FieldsT:
@@ -93,6 +104,9 @@ def _fields(body: bytes, kind: type[FieldsT]) -> FieldsT:
             raise unsupported(name, f"Leave it out: {reason}.")
     check_names(raw, kind, _REFUSALS)
     fields = convert(raw, kind)
+    if fields.messages is None and fields.template is None:
+        hint = f"Allowed: an array of 1 to {MOST_MESSAGES} messages."
+        raise InvalidField("messages is missing.", hint=hint, param="messages")
     if isinstance(raw.get("metadata"), dict):
         check_names(raw["metadata"], UserFields, {}, path="metadata")
         convert(raw["metadata"], UserFields, path="metadata")
@@ -104,21 +118,29 @@ def _request(fields: PromptFields, asker: Asker, more: Mapping[str, Any]) -> tup
     offered = offer(fields.tools or ())
     chosen, parallel = choice(fields.tool_choice, offered.tools)
     steered = steering(fields.thinking, fields.output_config, fields.output_format)
-    if steered.constraint is not None and offered.tools and chosen.mode is not ToolMode.NONE:
-        hint = "Leave one of them out, or set tool_choice to none."
-        raise unsupported("tools", hint, what=" beside a form of the answer (output_config.format)")
+    form = _form(fields, steered)
     arguments = {**common(fields, asker), **more}
     if arguments["session"] is None and "x-session-id" not in asker.headers:
         arguments["session"] = asker.headers.get(CLIENT_SESSION, "")[:MOST_SESSION] or None
     request = GenerationRequest(
         **arguments,
-        messages=conversation(fields.system, fields.messages),
+        messages=conversation(fields.system, fields.messages or ()),
         tools=offered.tools,
         tool_choice=chosen,
         parallel_tool_calls=parallel,
-        constraint=steered.constraint,
+        constraint=form,
+        transforms=transforms(fields.transforms, fields.plugins),
         reasoning_effort=steered.effort,
         template_kwargs=json.dumps({**steered.template, **(fields.chat_template_kwargs or {})}, ensure_ascii=False),
     )
     echo = {"omitted": steered.omitted, "edits": fields.context_management is not None, "notes": list(offered.notes)}
     return request, {name: value for name, value in echo.items() if value}
+
+
+def _form(fields: PromptFields, steered: Steering) -> Constraint | None:
+    """The one form that the answer must have, by any of the names for it. Raises InvalidField."""
+    other = constraint(fields)
+    if other is not None and steered.constraint is not None:
+        what = "output_config.format and another field both constrain the answer."
+        raise InvalidField(what, hint="Send one of them.", param="output_config.format")
+    return other or steered.constraint

@@ -6,14 +6,14 @@ Source: the OpenAPI Specification 3.1.1; schemas are JSON Schema 2020-12, as it 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from meshnode import errors
 from meshnode.api.openapi import answers
-from meshnode.api.openapi.endpoint import Access, Endpoint, Envelope, Many, Parameter, Shape, path_parameters
+from meshnode.api.openapi.endpoint import Access, Endpoint, Envelope, Parameter, Shape, path_parameters, structs_in
 from meshnode.api.openapi.schemas import Schemas
 from meshnode.errors import MeshnodeError
 
@@ -57,7 +57,8 @@ def document(endpoints: Sequence[Endpoint], *, version: str, server: str = "/") 
     """The whole document."""
     schemas = Schemas(
         [body for each in endpoints for body in (each.body, each.other_body) if body is not None],
-        [kind for each in endpoints for shape in _shapes(each) for kind in _kinds(shape)] + list(ENVELOPES.values()),
+        [kind for each in endpoints for shape in _shapes(each) for kind in structs_in(shape)]
+        + list(ENVELOPES.values()),
     )
     paths: dict[str, Any] = {}
     for each in endpoints:
@@ -211,9 +212,3 @@ def _security_schemes() -> dict[str, Any]:
 
 def _shapes(endpoint: Endpoint) -> list[Shape | None]:
     return [endpoint.answer, endpoint.event, *(shape for _, shape in endpoint.also)]
-
-
-def _kinds(shape: Shape | None) -> Iterable[type]:
-    if isinstance(shape, Many):
-        return [shape.of]
-    return [shape] if isinstance(shape, type) else []

@@ -19,13 +19,19 @@ class Access(enum.StrEnum):
 
 
 class Many(NamedTuple):
-    """An array of one kind of struct."""
+    """An array of one shape."""
 
-    of: type
+    of: Any
 
 
-Shape = type | Many | Mapping[str, Any]
-"""A struct, an array of one, or a JSON schema written by hand where the code checks by hand."""
+class Either(NamedTuple):
+    """One of several shapes."""
+
+    of: tuple[Any, ...]
+
+
+Shape = type | Many | Either | Mapping[str, Any]
+"""A struct, an array, one of several, or a JSON schema written by hand where the code checks by hand."""
 
 STRING: Final[Mapping[str, Any]] = {"type": "string"}
 WHOLE: Final[Mapping[str, Any]] = {"type": "integer", "minimum": 0}
@@ -76,6 +82,15 @@ class Endpoint(NamedTuple):
     """Further statuses whose body is no error's."""
     generates: bool = False
     """A model answers: the headers about its way come with it, and it may fail as models do."""
+
+
+def structs_in(shape: Shape | None) -> list[type]:
+    """The structs that a shape is made of."""
+    if isinstance(shape, Many):
+        return structs_in(shape.of)
+    if isinstance(shape, Either):
+        return [kind for one in shape.of for kind in structs_in(one)]
+    return [shape] if isinstance(shape, type) else []
 
 
 def path_parameters(path: str) -> list[str]:

@@ -7,12 +7,24 @@ from typing import Final, NamedTuple
 from meshnode.api.chat_schema import ChatFields
 from meshnode.api.completions_schema import CompletionFields
 from meshnode.api.embeddings_schema import EmbeddingFields
-from meshnode.api.openapi import answers
-from meshnode.api.openapi.endpoint import Endpoint, Parameter
+from meshnode.api.messages.schema import MessagesFields
+from meshnode.api.messages.schema import PromptFields as CountFields
+from meshnode.api.openapi import answers, messages_answers, responses_answers
+from meshnode.api.openapi.endpoint import WHOLE, Either, Endpoint, Envelope, Parameter, Shape
+from meshnode.api.responses.schema import ResponseFields
 from meshnode.api.tokens_schema import TextFields, TokenFields
 
 SESSION: Final = Parameter(
     "x-session-id", "header", "The conversation this belongs to; the body's `session_id` goes before."
+)
+
+
+VERSION: Final = Parameter("anthropic-version", "header", "Asks for Anthropic's shape; its value is not looked at.")
+PAGES: Final = (
+    VERSION,
+    Parameter("limit", "query", "How many, in Anthropic's shape; 20 unless said.", WHOLE),
+    Parameter("after_id", "query", "Those after this one, in Anthropic's shape."),
+    Parameter("before_id", "query", "Those before this one, in Anthropic's shape."),
 )
 
 
@@ -24,10 +36,12 @@ class Spoken(NamedTuple):
     room: str
     summary: str
     body: type
-    answer: type
-    event: type | None = None
+    answer: Shape
+    event: Shape | None = None
     other_body: type | None = None
     at_root: bool = False
+    envelope: Envelope = Envelope.OPENAI
+    about: str = ""
     """llama.cpp's: also without ``/v1``."""
 
 
@@ -57,6 +71,34 @@ DIALECTS: Final = (
         "Turn texts into vectors",
         EmbeddingFields,
         answers.EmbeddingList,
+    ),
+    Spoken(
+        "responses",
+        "createResponse",
+        "Responses",
+        "Answer a conversation, as OpenAI's Responses",
+        ResponseFields,
+        responses_answers.Response,
+        responses_answers.ResponseEvent,
+    ),
+    Spoken(
+        "messages",
+        "createMessage",
+        "Messages",
+        "Answer a conversation, as Anthropic's Messages",
+        MessagesFields,
+        messages_answers.MessageAnswer,
+        messages_answers.MessageEvent,
+        envelope=Envelope.ANTHROPIC,
+    ),
+    Spoken(
+        "messages/count_tokens",
+        "countMessageTokens",
+        "Messages",
+        "Count the tokens of a prompt",
+        CountFields,
+        messages_answers.MessageTokens,
+        envelope=Envelope.ANTHROPIC,
     ),
 )
 """Every one has three paths: its own, with the model in it, and where Azure's clients look for it."""
@@ -106,6 +148,8 @@ def _paths(spoken: Spoken) -> list[Endpoint]:
         other_body=spoken.other_body,
         answer=spoken.answer,
         event=spoken.event,
+        envelope=spoken.envelope,
+        about=spoken.about,
         generates=True,
     )
     root = base._replace(
@@ -135,7 +179,10 @@ GENERATING: Final = (
         "listModels",
         "Models",
         "List the models here and at peers",
-        answer=answers.ModelList,
+        "In Anthropic's shape, page by page, where the header `anthropic-version` is sent.",
+        parameters=PAGES,
+        answer=Either((answers.ModelList, messages_answers.ModelPage)),
+        refused=(400,),
     ),
     Endpoint(
         "GET",
@@ -143,7 +190,9 @@ GENERATING: Final = (
         "retrieveModel",
         "Models",
         "Tell of one model, by any of its names",
-        answer=answers.ModelEntry,
+        "In Anthropic's shape where the header `anthropic-version` is sent.",
+        parameters=(VERSION,),
+        answer=Either((answers.ModelEntry, messages_answers.ModelInfo)),
         refused=(404,),
     ),
 )

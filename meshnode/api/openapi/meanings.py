@@ -1,4 +1,4 @@
-"""What each field of a request does, in a sentence; and which do nothing, and why. Pure.
+"""What each field of a request does, in a sentence. Pure.
 
 Ranges stand in the structs; here is only what a struct cannot say. A test asks for a sentence for every field.
 """
@@ -7,23 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
-
-NO_EFFECT: Final[Mapping[str, str]] = {
-    "user": "a node keeps no profile of whoever stands behind a caller.",
-    "metadata": "labels for the caller's own records.",
-    "service_tier": "there is one tier; who goes first follows from who asks.",
-    "safety_identifier": "a node reports its users to nobody.",
-    "priority": "who goes first follows from who asks, not from what they say.",
-    "prompt_cache_key": "the node finds shared beginnings of prompts by itself.",
-    "prompt_cache_retention": "the node keeps prompts in its cache as long as there is room.",
-    "prompt_cache_options": "the node finds shared beginnings of prompts by itself.",
-    "verbosity": "open models have no such dial; say it in the prompt.",
-    "include_obfuscation": "padding against traffic analysis; it changes no answer.",
-    "cache_control": "the node finds shared beginnings of prompts by itself.",
-    "prompt_cache_breakpoint": "the node finds shared beginnings of prompts by itself.",
-    "annotations": "what a server added to its own answer.",
-}
-"""Fields that are taken and change nothing, with the reason."""
 
 MEANINGS: Final[Mapping[str, str]] = {
     # what is asked
@@ -39,6 +22,16 @@ MEANINGS: Final[Mapping[str, str]] = {
     "tool_choice": "Whether the model must, may or must not call, and which functions.",
     "parallel_tool_calls": "Whether several calls may come in one answer.",
     "reasoning_effort": "How long a model that thinks should think; handed to its chat template.",
+    "system": "What the model is to know and be, before the conversation.",
+    "instructions": "What the model is to know and be, before the conversation; not carried over to the next response.",
+    "thinking": "Whether the model is to think first, and whether its thoughts are told.",
+    "output_config": "How much effort to put in, and the form of the answer.",
+    "output_format": "The form of the answer, under its older name.",
+    "previous_response_id": "A kept response to go on from.",
+    "reasoning": "How long a model that thinks should think.",
+    "include": "What to tell beside: sealed thoughts, logprobs.",
+    "background": "Answer at once with an id, and work on.",
+    "metadata": "Notes of your own, which the answer repeats.",
     "chat_template_kwargs": "Variables for the model's chat template.",
     "content": "The text.",
     "text": "The text, under its other name.",
@@ -57,9 +50,11 @@ MEANINGS: Final[Mapping[str, str]] = {
     "structured_outputs": "vLLM's object for the same: json, regex, choice, grammar or json_object.",
     # how much, and when it ends
     "max_tokens": "The longest answer, in tokens.",
+    "max_output_tokens": "The longest answer, in tokens, thoughts included.",
     "max_completion_tokens": "The longest answer, in tokens; goes before max_tokens.",
     "min_tokens": "The answer does not end before so many tokens.",
     "stop": "The answer ends before any of these strings.",
+    "stop_sequences": "The answer ends before any of these strings, and says which.",
     "stop_token_ids": "The answer ends at any of these tokens.",
     "ignore_eos": "Go on when the model would end.",
     "n": "How many answers to give.",
@@ -85,6 +80,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "mirostat_eta": "How fast that is adjusted.",
     "repeat_penalty": "Makes tokens that came lately less likely; 1 is off.",
     "repeat_last_n": "How far back that looks, in tokens; -1 is all.",
+    "repetition_penalty": "`repeat_penalty` over all there is, by its name elsewhere.",
     "frequency_penalty": "Makes tokens less likely the more often they came.",
     "presence_penalty": "Makes tokens less likely that came at all.",
     "logit_bias": "Adds to the logits of tokens, by token id.",
@@ -98,16 +94,16 @@ MEANINGS: Final[Mapping[str, str]] = {
     "include_usage": "A last chunk with the token counts.",
     "cache_prompt": "Set to false, the prompt is computed anew.",
     "deadline_ms": "How long the whole answer may take, in milliseconds.",
+    "models": "Models to try in turn when the first is unknown, fails or cannot; before the first token.",
+    "fallback_models": "The same list under another name.",
+    "provider": "Which nodes may answer and in which order: `order`, `only`, `ignore`, `sort`, `max_price` and more.",
+    "privacy": "Who may see the prompt; a class that cannot be held is refused, never lowered.",
+    "max_cost": "What the whole answer may cost, in micro-credits.",
     "session_id": "Which conversation this belongs to: its requests go to the same place. Also as `x-session-id`.",
     # documented elsewhere
     "store": "Keep the answer, to be had again by its id.",
     "async_mode": "Answer at once with an id, to be asked for the answer later.",
     "lora": "Adapters to put on the model.",
-    "models": "Models to try in turn.",
-    "fallback_models": "Models to try when the first one fails.",
-    "provider": "Which peers may answer, and in which order.",
-    "privacy": "Who may see the prompt.",
-    "max_cost": "What the answer may cost.",
     "transforms": "How to shorten a conversation that is too long.",
     "plugins": "OpenRouter's way to say so.",
     "functions": "OpenAI's older way to offer tools.",
@@ -118,6 +114,10 @@ MEANINGS: Final[Mapping[str, str]] = {
     "image": "How to paint the answer.",
     "prediction": "What the answer will probably be.",
     "web_search_options": "How to search the web.",
+    "conversation": "A conversation kept by the server.",
+    "context_management": "When to shorten the conversation.",
+    "truncation": "Whether to shorten a conversation that is too long.",
+    "access_programs": "A programme of OpenAI's.",
     "moderation": "Whether to judge the conversation.",
 }
 """By the field's name."""
@@ -142,6 +142,13 @@ INSIDE: Final[Mapping[str, Mapping[str, str]]] = {
         "description": "What it does, for the model.",
         "parameters": "Its arguments, as a JSON schema.",
         "strict": "Hold the arguments to the schema.",
+    },
+    "ResponseFields": {
+        "input": "A text, or the items of a conversation.",
+        "prompt": "A stored prompt: `id`, `version`, `variables`.",
+        "text": "The form of the answer: `format`.",
+        "store": "Keep the response, to be had again by its id.",
+        "tools": "Functions, custom tools and namespaces of them; what only OpenAI runs is left out.",
     },
     "CallFields": {"id": "The call's id.", "function": "What was called.", "index": "Its place, as streams tell it."},
     "CalledFields": {"name": "The function.", "arguments": "Its arguments, as JSON text."},

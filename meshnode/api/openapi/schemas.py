@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-from meshnode.api.openapi.endpoint import Many, Shape
-from meshnode.api.openapi.meanings import INSIDE, MEANINGS, NO_EFFECT, meaning
-from meshnode.api.openapi.shapes import EITHER, REQUIRED, SHAPES, refusals
+from meshnode.api.openapi.effects import foreign, no_effect, reason, refusals
+from meshnode.api.openapi.endpoint import Either, Many, Shape, structs_in
+from meshnode.api.openapi.meanings import INSIDE, MEANINGS, meaning
+from meshnode.api.openapi.shapes import EITHER, REQUIRED, SHAPES
 
 _REF: Final = "#/components/schemas/{name}"
 _ORDER: Final = {name: place for place, name in enumerate(MEANINGS)}
@@ -33,19 +34,24 @@ class Schemas:
     def __init__(self, requests: Iterable[type], answers: Iterable[type]) -> None:
         asked = _reachable(requests)
         kinds = [*asked, *(kind for kind in _reachable(answers) if kind not in asked)]
-        references, components = msgspec.json.schema_components(kinds, ref_template=_REF)
+        references, components = _plainly_named(*msgspec.json.schema_components(kinds, ref_template=_REF))
         self._references = dict(zip(kinds, references, strict=True))
         self.components: dict[str, Any] = components
         """By name."""
         self.allowed: dict[tuple[type, str], str] = {}
         """What a field of a request may be, in words, by struct and field."""
-        for kind in asked:
-            self._complete(kind)
+        for kind in kinds:
+            if kind in asked:
+                self._complete(kind)
+            else:
+                self._open(kind)
 
     def of(self, shape: Shape) -> dict[str, Any]:
         """The schema of a shape; structs by reference."""
         if isinstance(shape, Many):
             return {"type": "array", "items": self.of(shape.of)}
+        if isinstance(shape, Either):
+            return {"anyOf": [self.of(one) for one in shape.of]}
         if isinstance(shape, type):
             return dict(self._references[shape])
         return dict(shape)
@@ -58,7 +64,7 @@ class Schemas:
     def _complete(self, kind: type) -> None:
         component = self.component(kind)
         component["additionalProperties"] = False
-        properties = component["properties"]
+        properties = {name: one for name, one in component["properties"].items() if name not in foreign(kind)}
         for name in properties:
             properties[name] = self._property(kind, name, properties[name])
         component["properties"] = properties = dict(sorted(properties.items(), key=lambda item: _place(kind, item[0])))
@@ -69,17 +75,34 @@ class Schemas:
         if kind in EITHER:
             component["anyOf"] = [{"required": [name]} for name in EITHER[kind]]
 
+    def _open(self, kind: type) -> None:
+        """An answer's: what is inside is told, and it may grow."""
+        properties = self.component(kind).get("properties", {})
+        properties |= {name: self.of(shape) for name in properties if (shape := _shape(kind, name)) is not None}
+
     def _property(self, kind: type, name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
         schema = dict(schema)
-        told = meaning(kind, name)
+        told, idle = meaning(kind, name), no_effect(kind)
         if (shape := _shape(kind, name)) is not None:
             inside = _bounds(schema) | self.of(shape)
             nullable = "default" in schema and schema["default"] is None
             schema = {"anyOf": [inside, {"type": "null"}], "default": None} if nullable else inside
-        effect = f"Accepted without effect: {NO_EFFECT[name]}" if name in NO_EFFECT else ""
+        effect = f"Accepted without effect: {idle[name]}." if name in idle else ""
         said = self.allowed[kind, name] = allowed(schema)
         sentences = [told, effect, f"Allowed: {said}." if said else ""]
         return schema | {"description": " ".join(filter(None, sentences))}
+
+
+def _plainly_named(references: Any, components: Any) -> tuple[Any, Any]:
+    """Structs of one name are told apart by the rooms they are in, not by their modules' paths."""
+    text = msgspec.json.encode([references, components]).decode()
+    for name in sorted(components, key=len, reverse=True):
+        if "." in name:
+            rooms = name.removeprefix("meshnode.api.").replace("_schema", "").replace(".schema", "")
+            plain = "".join(part[:1].upper() + part[1:] for part in rooms.split("."))
+            text = text.replace(f'"{name}"', f'"{plain}"').replace(f'/{name}"', f'/{plain}"')
+    found: tuple[Any, Any] = tuple(msgspec.json.decode(text))
+    return found
 
 
 def allowed(schema: Mapping[str, Any]) -> str:
@@ -112,7 +135,8 @@ def _place(kind: type, name: str) -> int:
 def _refused(kind: type, name: str) -> dict[str, Any]:
     rest = refusals(kind)[name].allowed
     may = f"It may be left out or be {rest}." if rest else "Leave it out."
-    said = " ".join(filter(None, [meaning(kind, name), f"Not served by this node. {may}"]))
+    why = f"Not served by this node: {told}." if (told := reason(kind, name)) else "Not served by this node."
+    said = " ".join(filter(None, [meaning(kind, name), why, may]))
     return {"description": said, "deprecated": True}
 
 
@@ -133,11 +157,11 @@ def _reachable(kinds: Iterable[type]) -> list[type]:
 
 
 def _inside(kind: type) -> list[type]:
-    shapes = (_shape(kind, name) for name in getattr(kind, "__struct_fields__", ()))
-    inner = [shape.of if isinstance(shape, Many) else shape for shape in shapes]
+    names = getattr(kind, "__struct_fields__", ())
+    inner = [cls for name in names for cls in structs_in(_shape(kind, name))]
     info = msgspec.inspect.type_info(kind)
     typed = [field.type for field in info.fields] if isinstance(info, msgspec.inspect.StructType) else []
-    return [each for each in inner if isinstance(each, type)] + [cls for one in typed for cls in _structs(one)]
+    return inner + [cls for one in typed for cls in _structs(one)]
 
 
 def _structs(info: Any) -> list[type]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from meshnode.api import chat_schema, completions_schema, embeddings_schema, templates, tokens_schema, tools_schema
+from meshnode.api import chat_schema, completions_schema, embeddings_schema, templates, tools_schema
 from meshnode.api.constraint_schema import ConstraintFields, ResponseFormat, SchemaFormat, StructuredOutputs
-from meshnode.api.fields import Refusal
+from meshnode.api.openapi import messages_answers, messages_shapes, responses_shapes
 from meshnode.api.openapi.endpoint import Many, Shape
+from meshnode.api.routing_schema import PriceFields, ProviderFields, RoutingFields
 
 _TOKEN: Final[Mapping[str, Any]] = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
 _TEXT: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1}
@@ -75,6 +76,12 @@ _CHOICE: Final[Mapping[str, Any]] = {
 }
 
 SHAPES: Final[Mapping[tuple[type, str], Shape]] = {
+    **messages_shapes.SHAPES,
+    (messages_answers.MessageAnswer, "content"): Many(messages_answers.CONTENT),
+    (messages_answers.ContentBlockStart, "content_block"): messages_answers.CONTENT,
+    **responses_shapes.SHAPES,
+    (RoutingFields, "provider"): ProviderFields,
+    (ProviderFields, "max_price"): PriceFields,
     (chat_schema.ChatFields, "messages"): Many(chat_schema.MessageFields),
     (chat_schema.ChatFields, "tools"): Many(tools_schema.ToolFields),
     (chat_schema.ChatFields, "tool_choice"): _CHOICE,
@@ -100,16 +107,3 @@ REQUIRED: Final[frozenset[tuple[type, str]]] = frozenset({
 
 EITHER: Final[Mapping[type, tuple[str, ...]]] = {chat_schema.ChatFields: ("messages", "template")}
 """Fields of which one must be there."""
-
-REFUSED: Final[Mapping[type, Mapping[str, Refusal]]] = {
-    chat_schema.ChatFields: chat_schema.REFUSALS,
-    completions_schema.CompletionFields: completions_schema.REFUSALS,
-    tokens_schema.TextFields: tokens_schema.REFUSALS,
-}
-"""Documented fields that are not served, by the struct of the body."""
-
-
-def refusals(kind: type) -> dict[str, Refusal]:
-    """Those of a body's struct and of the structs it is made from, but for what it takes itself."""
-    taken = getattr(kind, "__struct_fields__", ())
-    return {name: one for base in kind.__mro__ for name, one in REFUSED.get(base, {}).items() if name not in taken}

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from meshnode.api.constraint_schema import constraint
-from meshnode.api.fields import Refusal, check_names, convert, invalid, unsupported
+from meshnode.api.fields import Refusal, check_names, convert, invalid
 from meshnode.api.responses.form import Form, form
 from meshnode.api.responses.items import messages
 from meshnode.api.responses.schema import (
@@ -26,7 +26,8 @@ from meshnode.api.responses.tooling import Offer, choice, offer
 from meshnode.api.schema import Ask, Asker, Keep, StreamOptions, TemplateUse, ask, common, stopping
 from meshnode.api.strictjson import parse_object
 from meshnode.api.template_schema import template_use
-from meshnode.domain import Constraint, GenerationRequest, Kind, Message, Role, TextPart, ToolMode
+from meshnode.api.transforms import MIDDLE_OUT, transforms
+from meshnode.domain import Constraint, GenerationRequest, Kind, Message, Role, TextPart
 from meshnode.errors import InvalidField, UnknownField
 
 
@@ -66,9 +67,6 @@ def _parse(body: bytes, asker: Asker, refusals: Mapping[str, Refusal]) -> Ask:
 def _request(fields: ResponseFields, asker: Asker, offered: Offer, asked: Form) -> GenerationRequest:
     chosen = choice(fields.tool_choice, offered)
     held = _constraint(fields, asked)
-    if held is not None and offered.tools and chosen.mode is not ToolMode.NONE:
-        hint = "Leave one of them out, or set tool_choice to none."
-        raise unsupported("tools", hint, what=" beside a constraint of the answer (text.format, grammar …)")
     shared = common(fields, asker) | {"stopping": stopping(fields, fields.max_output_tokens)}
     return GenerationRequest(
         **shared,
@@ -78,6 +76,7 @@ def _request(fields: ResponseFields, asker: Asker, offered: Offer, asked: Form) 
         constraint=held,
         top_logprobs=_top_logprobs(fields),
         messages=_messages(fields),
+        transforms=_transforms(fields),
         reasoning_effort=_effort(fields),
         template_kwargs=json.dumps(fields.chat_template_kwargs or {}, ensure_ascii=False),
     )
@@ -126,6 +125,12 @@ def _top_logprobs(fields: ResponseFields) -> int | None:
     if "message.output_text.logprobs" in (fields.include or ()) or fields.top_logprobs:
         return fields.top_logprobs or 0
     return None
+
+
+def _transforms(fields: ResponseFields) -> tuple[str, ...]:
+    """OpenAI's ``truncation`` drops from the front; here the middle goes first, as what an agent began with matters."""
+    named = transforms(fields.transforms, fields.plugins)
+    return (*named, MIDDLE_OUT) if fields.truncation == "auto" and MIDDLE_OUT not in named else named
 
 
 def _effort(fields: ResponseFields) -> str | None:

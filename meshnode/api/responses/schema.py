@@ -12,9 +12,11 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from meshnode.api.fields import Refusal, integer, never, only, text, without_effect
+from meshnode.api.responses.tooling import Tools
 from meshnode.api.schema import COMMON_REFUSALS, CommonFields
 from meshnode.api.schema import NO_EFFECT as COMMON_NO_EFFECT
 from meshnode.api.template_schema import Variables
+from meshnode.api.transforms import Plugins, Transforms
 
 MOST_TOP_LOGPROBS: Final = 20
 MOST_ITEMS: Final = 65536
@@ -43,6 +45,10 @@ Metadata = Annotated[
         max_length=16,
         description="an object of at most 16 strings of at most 512 characters, under names of at most 64",
     ),
+]
+Include = Annotated[
+    list[Literal[INCLUDABLE]],  # type: ignore[valid-type]  # a literal of a tuple
+    msgspec.Meta(max_length=64, description=f"an array of {', '.join(INCLUDABLE)}"),
 ]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
@@ -75,15 +81,18 @@ class ResponseFields(CommonFields, kw_only=True):
     prompt: dict[str, Any] | None = None
     reasoning: dict[str, Any] | None = None
     text: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: Tools | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
     top_logprobs: Annotated[int, integer(0, MOST_TOP_LOGPROBS)] | None = None
-    include: list[Literal[INCLUDABLE]] | None = None  # type: ignore[valid-type]  # a literal of a tuple
+    include: Include | None = None
     store: bool | None = None
     background: bool | None = None
     template: Annotated[str, text(128)] | None = None
     variables: Variables | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    transforms: Transforms | None = None
+    plugins: Plugins | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     metadata: Metadata | None = None
 
@@ -99,7 +108,6 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
     "conversation": never(),
     "context_management": only([]),
     "moderation": never(),
-    "truncation": only("disabled"),
     "access_programs": without_effect(),
     "image": without_effect(),
 }

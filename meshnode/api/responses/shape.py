@@ -43,7 +43,7 @@ def shown(
         "tools": list(offered.shown),
         "top_logprobs": request.top_logprobs or 0,
         "top_p": sampling.top_p,
-        "truncation": "disabled",
+        "truncation": "auto" if request.transforms else "disabled",
         "user": fields.user,
     }
 

@@ -27,6 +27,9 @@ INPUT: Final = "input"
 _MOST_NAME: Final = 64
 _WAYS: Final = "none, auto, required, or an object that names tools"
 
+Tools = Annotated[
+    list[dict[str, Any]], msgspec.Meta(max_length=MAX_TOOLS, description=f"an array of at most {MAX_TOOLS} tools")
+]
 Description = Annotated[str, text(65536)]
 
 
@@ -70,7 +73,7 @@ class NamespaceFields(msgspec.Struct, kw_only=True):
     type: Literal["namespace"]
     name: Name
     description: Description | None = None
-    tools: list[dict[str, Any]]
+    tools: Tools
 
 
 class AllowedFields(msgspec.Struct, kw_only=True):
@@ -78,7 +81,10 @@ class AllowedFields(msgspec.Struct, kw_only=True):
 
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
-    tools: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1, max_length=MAX_TOOLS)]
+    tools: Annotated[
+        list[dict[str, Any]],
+        msgspec.Meta(min_length=1, max_length=MAX_TOOLS, description=f"an array of 1 to {MAX_TOOLS} tools"),
+    ]
 
 
 class NamedFields(msgspec.Struct, kw_only=True):

@@ -21,6 +21,9 @@ from meshnode.engine.replies.tape import Steps
 _CONTROL: Final = re.compile(r"</?[^<>\s=\"]+>|\[/?[A-Z_]+\]|｜DSML｜")
 """What looks like a token of its own in the text of a mark."""
 
+_WHITE: Final = r"/\n{0,2}/"
+"""What stands between reasoning and what follows it."""
+
 
 class Syntax(Protocol):
     """How one family writes its calls."""
@@ -116,12 +119,14 @@ class Family:
         parallel: bool = True,
         prompt_tail: str = "",
         control: Mapping[str, int] = MappingProxyType({}),
+        thought: bool = True,
     ) -> str | None:
         """The grammar that holds a reply to ``choice``, in llguidance's Lark-like language; None if it needs none.
 
         Required calls: reasoning, where the prompt opened it or the family writes it, then calls and nothing else.
         Left to the model, with a strict tool: any text, but what begins a call goes on as one. ``control`` maps those
-        of :attr:`preserved` that are tokens of this model to their numbers.
+        of :attr:`preserved` that are tokens of this model to their numbers. Without ``thought`` it begins after
+        reasoning that the prompt opened, and has none of its own; None as well where the two cannot be told apart.
         """
         allowed = [tool for tool in tools if not choice.names or tool.name in choice.names]
         required = choice.mode is ToolMode.REQUIRED
@@ -131,13 +136,15 @@ class Family:
             return None
         lark = Lark(control, forced=required)
         if self.start is not None:
+            if not thought:
+                return None
             return lark.grammar(self.start(lark, allowed, prompt_tail, required))
         mark = "" if opening.marks[0] in ("{", "[") else opening.marks[0]
         rest = lark.rule("call", opening.syntax.force(lark, allowed, mark, many=parallel))
-        thought = self._forced_thought(lark, prompt_tail)
+        before = self._forced_thought(lark, prompt_tail) if thought else lark.rule("white", _WHITE)
         if required:
-            return lark.grammar(f"{thought} {self._required(lark, opening, mark, rest, prompt_tail, parallel)}")
-        return lark.grammar(f"{thought} {self._strict(lark, opening, mark, rest, prompt_tail, parallel)}")
+            return lark.grammar(f"{before} {self._required(lark, opening, mark, rest, prompt_tail, parallel)}")
+        return lark.grammar(f"{before} {self._strict(lark, opening, mark, rest, prompt_tail, parallel)}")
 
     def _required(self, lark: Lark, opening: Opening, mark: str, rest: str, tail: str, many: bool) -> str:
         """Calls and nothing else."""
@@ -161,16 +168,15 @@ class Family:
 
     def _forced_thought(self, lark: Lark, tail: str) -> str:
         """Reasoning before a forced call: the rest of what the prompt opened, or what the family may write."""
-        white = r"/\n{0,2}/"
         opened = self.replayed(tail)
         for thinking in self.thoughts:
             if opened.startswith(thinking.opens):
-                return f"{lark.up_to(thinking.closes[0])} {lark.rule('white', white)}"
+                return f"{lark.up_to(thinking.closes[0])} {lark.rule('white', _WHITE)}"
         closed = any(close in tail for each in self.thoughts for close in each.closes)
         if not self.thinks or not self.thoughts or closed:
             return ""
         thinking = self.thoughts[0]
-        block = f"{lark.text(thinking.opens)} {lark.up_to(thinking.closes[0])} {lark.rule('white', white)}"
+        block = f"{lark.text(thinking.opens)} {lark.up_to(thinking.closes[0])} {lark.rule('white', _WHITE)}"
         return f"({block})?"
 
     def replayed(self, prompt_tail: str) -> str:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from agents import (
-    Agent, ModelSettings, OpenAIChatCompletionsModel, OpenAIResponsesModel, Runner, function_tool,
+    Agent,
+    ModelSettings,
+    OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
+    Runner,
+    function_tool,
     set_tracing_disabled,
 )  # fmt: skip
 from agents.models.interface import Model

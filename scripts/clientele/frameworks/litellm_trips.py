@@ -56,7 +56,11 @@ def tools(of: Target) -> None:
     )
     (call,) = answer.choices[0].message.tool_calls
     same(list(json.loads(call.function.arguments)), ["city"], "arguments")
-    turns = [*question, answer.choices[0].message.model_dump(), {"role": "tool", "tool_call_id": call.id, "content": "21"}]
+    turns = [
+        *question,
+        answer.choices[0].message.model_dump(),
+        {"role": "tool", "tool_call_id": call.id, "content": "21"},
+    ]
     after = litellm.completion(**openai_route(of), **(asked | {"max_tokens": 20}), messages=turns, tool_choice="none")
     assert after.choices[0].message.content, "no text after the result"
 
@@ -88,15 +92,18 @@ def anthropic(of: Target) -> None:
 @check("errors are litellm's own classes")
 def errors(of: Target) -> None:
     """Context, and a model that is not there."""
+    long = [{"role": "user", "content": "word " * 9000}]
+    raised(litellm.ContextWindowExceededError, openai_route(of), long)
+    raised(litellm.NotFoundError, openai_route(of) | {"model": "openai/nobody"}, HI)
+
+
+def raised(kind: type[Exception], route: dict[str, Any], messages: list[Any]) -> None:
+    """Raises AssertionError where the call does not raise ``kind``."""
     try:
-        litellm.completion(**openai_route(of), messages=[{"role": "user", "content": "word " * 9000}], max_tokens=1)
-    except litellm.ContextWindowExceededError:
-        pass
-    try:
-        litellm.completion(**(openai_route(of) | {"model": "openai/nobody"}), messages=HI, max_tokens=1)
-    except litellm.NotFoundError:
+        litellm.completion(**route, messages=messages, max_tokens=1)
+    except kind:
         return
-    raise AssertionError("a model that is not there answered")
+    raise AssertionError(f"answered instead of {kind.__name__}")
 
 
 if __name__ == "__main__":

@@ -137,3 +137,37 @@ def test_logprobs_in_both_shapes() -> None:
     assert [top.token for top in token.top_logprobs] == ["\ufffd", "a"]
     spoken = ChatRenderer(HEADING, include_usage=False).chunks(events)[1]
     assert spoken["choices"][0]["logprobs"] == choice.logprobs.model_dump()
+
+
+CALL: list[Event] = [
+    Started(5),
+    ToolCallStarted(0, "c1", "look_up"),
+    ToolCallDelta(0, '{"a":'),
+    ToolCallDelta(0, " 1}"),
+    ChoiceFinished(FinishReason.TOOL_CALLS),
+    Finished(Usage(5, 3)),
+]
+
+
+def test_who_asked_with_functions_is_told_of_a_function_call() -> None:
+    renderer = ChatRenderer(HEADING, include_usage=True, echo={"functions": True})
+    for event in CALL:
+        renderer.collect(event)
+    whole = renderer.whole()
+    ChatCompletion.model_validate(whole, strict=True)
+    (choice,) = whole["choices"]
+    assert choice["finish_reason"] == "function_call"
+    assert choice["message"]["function_call"] == {"name": "look_up", "arguments": '{"a": 1}'}
+    assert "tool_calls" not in choice["message"]
+    assert choice["message"]["content"] is None
+
+
+def test_a_streamed_function_call_comes_in_the_words_of_before_tools() -> None:
+    chunks = ChatRenderer(HEADING, include_usage=False, echo={"functions": True}).chunks(CALL)
+    for chunk in chunks:
+        ChatCompletionChunk.model_validate(chunk, strict=True)
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    calls = [delta["function_call"] for delta in deltas if "function_call" in delta]
+    assert calls == [{"name": "look_up", "arguments": ""}, {"arguments": '{"a":'}, {"arguments": " 1}"}]
+    assert not any("tool_calls" in delta for delta in deltas)
+    assert chunks[-1]["choices"][0]["finish_reason"] == "function_call"

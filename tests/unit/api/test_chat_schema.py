@@ -103,6 +103,10 @@ def test_every_field_the_official_package_knows_is_known_by_name() -> None:
         ("audio", None),
         ("session_id", "s"),
         ("priority", 3),
+        ("prediction", {"type": "content", "content": "much of it"}),
+        ("prediction", {"type": "content", "content": [{"type": "text", "text": "much of it"}]}),
+        ("functions", []),
+        ("function_call", "none"),
     ],
 )
 def test_what_changes_no_answer_is_accepted(name: str, value: object) -> None:
@@ -112,11 +116,8 @@ def test_what_changes_no_answer_is_accepted(name: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("functions", [{}]),
-        ("function_call", {"name": "f"}),
         ("audio", {"voice": "a"}),
         ("modalities", ["text", "audio"]),
-        ("prediction", {"type": "content"}),
         ("lora", [{"id": 0}]),
         ("web_search_options", {}),
         ("moderation", {}),
@@ -199,7 +200,6 @@ def test_an_undocumented_field_is_named(fields: dict[str, Any], param: str) -> N
 @pytest.mark.parametrize(
     ("message", "param"),
     [
-        ({"role": "function", "content": "x", "name": "f"}, "messages[0].role"),
         (
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]},
             "messages[0].content[0].image_url",
@@ -314,10 +314,71 @@ def test_response_format_becomes_the_constraint() -> None:
     assert found.kind is ConstraintKind.JSON_OBJECT
 
 
-def test_constraint_and_tools_together_are_refused_unless_no_tool_may_be_called() -> None:
-    both = {"tools": [LOOK_UP], "response_format": {"type": "json_object"}}
-    assert refused(UnsupportedParameter, **both).param == "tools"
-    assert parse(**both, tool_choice="none").request.constraint is not None
+def test_a_form_of_the_text_and_tools_go_together() -> None:
+    request = parse(tools=[LOOK_UP], response_format={"type": "json_object"}).request
+    assert request.constraint is not None
+    assert request.tools[0].name == "look_up"
+
+
+@pytest.mark.parametrize(
+    ("value", "param"),
+    [
+        ({"type": "text", "content": "x"}, "prediction.type"),
+        ({"type": "content"}, "prediction.content"),
+        ({"type": "content", "content": "x", "more": 1}, "prediction.more"),
+    ],
+)
+def test_a_prediction_that_is_none_is_refused_by_name(value: object, param: str) -> None:
+    assert refused(RequestError, prediction=value).param == param
+
+
+# --- before tools -----------------------------------------------------------------------------
+
+LOOKING = {"role": "assistant", "content": None, "function_call": {"name": "look_up", "arguments": "{}"}}
+FOUND = {"role": "function", "name": "look_up", "content": "it is here"}
+FUNCTION = LOOK_UP["function"]
+
+
+def test_functions_are_tools_of_which_one_is_called_at_a_time() -> None:
+    ask = parse(functions=[FUNCTION], function_call={"name": "look_up"})
+    modern = parse(tools=[LOOK_UP], tool_choice={"type": "function", "function": {"name": "look_up"}})
+    assert (ask.request.tools, ask.request.tool_choice) == (modern.request.tools, modern.request.tool_choice)
+    assert ask.request.parallel_tool_calls is False
+    assert ask.echo == {"functions": True}
+    assert parse(functions=[FUNCTION], function_call="none").request.tool_choice.mode is ToolMode.NONE
+    assert parse(functions=[FUNCTION]).request.tool_choice.mode is ToolMode.AUTO
+
+
+def test_a_call_and_its_result_find_each_other_by_the_functions_name() -> None:
+    again = {"role": "assistant", "content": None, "function_call": {"name": "look_up", "arguments": '{"a": 1}'}}
+    read = parse(messages=[HI, LOOKING, FOUND, again, FOUND]).request.messages
+    assert [message.role for message in read[1:]] == [Role.ASSISTANT, Role.TOOL, Role.ASSISTANT, Role.TOOL]
+    assert [message.tool_calls[0].arguments for message in (read[1], read[3])] == ["{}", '{"a": 1}']
+    ids = [message.tool_calls[0].id for message in (read[1], read[3])]
+    assert [read[2].tool_call_id, read[4].tool_call_id] == ids
+    assert len({*ids}) == 2
+    assert read[2].name == "look_up"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"functions": [FUNCTION], "tools": [LOOK_UP]}, "functions"),
+        ({"functions": [FUNCTION], "tool_choice": "auto"}, "functions"),
+        ({"functions": [{}]}, "functions[0].name"),
+        ({"functions": [{"name": "f", "more": 1}]}, "functions[0].more"),
+        ({"functions": [FUNCTION], "function_call": {"name": "other"}}, "tool_choice"),
+        ({"functions": [FUNCTION], "function_call": 3}, "function_call"),
+        ({"function_call": {"name": "look_up"}}, "function_call"),
+        ({"messages": [HI, FOUND]}, "messages[1].name"),
+        ({"messages": [HI, LOOKING | {"function_call": "look_up"}]}, "messages[1].function_call"),
+        ({"messages": [HI, LOOKING | {"function_call": {"name": "f"}}]}, "messages[1].function_call.arguments"),
+        ({"messages": [HI, LOOKING | {"tool_calls": [CALLED]}]}, "messages[1].function_call"),
+        ({"messages": [HI, HI | {"function_call": LOOKING["function_call"]}]}, "messages[1].tool_calls"),
+    ],
+)
+def test_what_is_wrong_with_functions_is_named(fields: dict[str, Any], param: str) -> None:
+    assert refused(RequestError, **fields).param == param
 
 
 @pytest.mark.parametrize(

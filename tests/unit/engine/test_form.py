@@ -235,3 +235,76 @@ def test_a_form_holds_from_where_reasoning_ends() -> None:
 def test_marks_in_a_plain_prompts_answer_are_text() -> None:
     driven = Driven(FakeBackend(script=lambda _: b"<think>a</think>b"))
     assert driven.ask(asking("x", stopping=LONG)) == "<think>a</think>b"
+
+
+# --- reasoning before what must hold, and a form beside calls ---------------------------------
+
+
+def thoughts(driven: Driven, number: int) -> str:
+    """What was reasoned."""
+    return "".join(event.text for event in driven.events(number) if isinstance(event, ReasoningDelta))
+
+
+HERMES = THINKER + "{# <tool_call> #}"
+CALL = b'<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+
+
+def test_a_call_that_must_be_comes_after_the_reasoning_that_the_prompt_opened() -> None:
+    driven = Driven(FakeBackend(script=lambda _: b"hm</think>\n" + CALL, template=HERMES))
+    request = offering(WEATHER, mode=ToolMode.REQUIRED, parallel_tool_calls=False)
+    number = driven.submit(request)
+    driven.run()
+    assert thoughts(driven, number) == "hm"
+    assert calls(driven, number) == [("weather", '{"city": "Oslo"}')]
+    assert driven.text(number) == ""
+    assert driven.reason(number) is FinishReason.TOOL_CALLS
+
+
+CHOICE = Constraint(kind=ConstraintKind.CHOICE, source='["yes", "no", "{}"]')
+
+
+@pytest.mark.parametrize("template", [None, HERMES, THINKER, "{# <tool_call> #}{{ messages[0].content }}"])
+@pytest.mark.parametrize("said", ["yes", "a call"])
+def test_beside_tools_an_answer_is_in_its_form_or_a_call(said: str, template: str | None) -> None:
+    plain = template in (None, THINKER)
+    call = b'{"name": "weather", "arguments": {"city": "Oslo"}}' if plain else CALL
+    begun = b"hm</think>" if template in (HERMES, THINKER) else b""
+    script = begun + (call if said == "a call" else said.encode())
+    driven = Driven(FakeBackend(script=lambda _: script, template=template))
+    number = driven.submit(offering(WEATHER, constraint=CHOICE, parallel_tool_calls=False))
+    driven.run()
+    assert calls(driven, number) == ([("weather", '{"city": "Oslo"}')] if said == "a call" else [])
+    assert driven.text(number) == ("" if said == "a call" else said)
+    assert driven.reason(number) is (FinishReason.TOOL_CALLS if said == "a call" else FinishReason.STOP)
+    assert thoughts(driven, number) == begun.decode().removesuffix("</think>")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_a_model_would_rather_say_it_is_one_of_the_two(seed: int) -> None:
+    driven = Driven(FakeBackend())
+    sampling = Sampling(temperature=1.5, seed=seed)
+    number = driven.submit(offering(WEATHER, constraint=CHOICE, parallel_tool_calls=False, sampling=sampling))
+    text = driven.run().text(number)
+    if text:
+        assert text in ("yes", "no", "{}")
+        assert calls(driven, number) == []
+    else:
+        ((name, arguments),) = calls(driven, number)
+        assert (name, json.loads(arguments)["city"] in ("Oslo", "Rome")) == ("weather", True)
+
+
+def test_a_call_that_must_be_is_no_matter_of_the_text_and_none_leaves_the_text_to_its_form() -> None:
+    driven = Driven(FakeBackend())
+    must = driven.submit(offering(WEATHER, mode=ToolMode.REQUIRED, constraint=CHOICE, parallel_tool_calls=False))
+    none = driven.submit(offering(WEATHER, mode=ToolMode.NONE, constraint=CHOICE))
+    driven.run()
+    assert len(calls(driven, must)) == 1
+    assert driven.text(none) in ("yes", "no", "{}")
+
+
+def test_where_the_two_cannot_be_told_apart_they_are_refused_together() -> None:
+    harmony = "{# <|channel|>analysis<|message|><|start|>assistant #}{{ messages[0].content }}"
+    driven = Driven(FakeBackend(template=harmony))
+    number = driven.submit(offering(WEATHER, constraint=CHOICE))
+    driven.run()
+    assert (driven.failed(number).code, driven.failed(number).param) == ("unsupported_parameter", "tools")

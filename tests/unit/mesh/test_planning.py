@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from meshnode.domain import ModelId, PeerId, Preference
-from meshnode.errors import CapabilityUnavailable, ModelNotFound
+from meshnode.errors import CapabilityUnavailable, ModelNotFound, NobodyServes, PeerError
 from meshnode.mesh.planning import MOST_MODELS, MOST_OF_EACH, SEEK_S
 from meshnode.wire.fields import Prices
 from tests.kit.askers import ScriptedEngines, answers, dies, model_offer, offer, refuses
@@ -118,6 +118,14 @@ async def test_the_wishes_of_the_caller_hold_in_a_mode(autojump_clock: MockClock
     assert (await model_of(mesh(), model="fast", provider=Preference(ignore=(CAROL,))))[0] == "big-8b:q4_0"
     with pytest.raises(CapabilityUnavailable, match="provider leaves nobody"):
         await model_of(mesh(), model="fast", provider=Preference(here_only=True))
+
+
+async def test_without_fallbacks_a_mode_tries_one_model(autojump_clock: MockClock) -> None:
+    for here in ((), (OURS,)):
+        asked = mesh(scripts={BOB: NEVER, CAROL: refuses(), DAVE: NEVER}, here=here, engines=ScriptedEngines(refuses()))
+        with pytest.raises((NobodyServes, PeerError)):
+            await model_of(asked, model="auto", provider=Preference(fallbacks=False))
+        assert asked.tried == ([] if here else [CAROL])
 
 
 async def test_a_mode_after_a_name_finds_another_model(autojump_clock: MockClock) -> None:

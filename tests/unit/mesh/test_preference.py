@@ -97,6 +97,15 @@ def test_the_wishes_order(wish: Preference, expected: list[Candidate]) -> None:
     assert arranged(wish, [HERE, QUICK, EAGER]) == expected
 
 
+def test_nearly_equal_ones_stay_as_they_were_drawn() -> None:
+    drawn = [
+        one("b", expected_ms=401.0, first_ms=201.0, rate=29.0, cost_uc=5),
+        one("a", expected_ms=400.0, first_ms=200.0, rate=30.0, cost_uc=5),
+    ]
+    for sort in Sort:
+        assert arranged(Preference(sort=sort), drawn) == drawn
+
+
 @given(
     st.lists(st.builds(one, st.text(max_size=3), cost_uc=st.integers(0, 9), rate=st.floats(0, 9)), max_size=8),
     st.sampled_from([None, *Sort]),

@@ -21,7 +21,7 @@ from meshnode.api.batches.lines import (
     refused_row,
     unnamed_row,
 )
-from meshnode.api.generation import Dialect
+from meshnode.api.dialect import Dialect
 from meshnode.api.schema import Ask, Asker, Keep
 from meshnode.domain import OWNER, RequestId
 from meshnode.errors import InvalidField

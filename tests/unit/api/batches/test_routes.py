@@ -13,6 +13,8 @@ import trio.lowlevel
 from openai import OpenAI
 from openai.types import Batch
 
+from meshnode.api.app import DIALECTS
+from meshnode.api.batches import routes
 from meshnode.config import ApiSettings
 from meshnode.gateway.keys import KeyRing, hash_of, new_key, parse_keys
 from tests.kit.api import Scripted, endless, read_until, running_api, spoken
@@ -90,14 +92,31 @@ async def test_a_file_that_cannot_be_run_fails_the_batch_and_names_the_line(
     assert (fault["code"], fault["line"]) == (code, line)
 
 
-@pytest.mark.parametrize("endpoint", ["/v1/completions", "/v1/embeddings"])
-async def test_every_dialect_can_be_asked(endpoint: str) -> None:
-    body = {"prompt": "x"} if endpoint == "/v1/completions" else {"input": "x"}
-    line = {"custom_id": "a", "method": "POST", "url": endpoint, "body": body}
+TURNS = [{"role": "user", "content": "hi"}]
+ASKED: dict[str, tuple[dict[str, object], str]] = {
+    "chat/completions": ({"messages": TURNS}, "chat.completion"),
+    "completions": ({"prompt": "x"}, "text_completion"),
+    "embeddings": ({"input": "x"}, "list"),
+    "responses": ({"input": "x"}, "response"),
+    "messages": ({"model": "tiny", "max_tokens": 9, "messages": TURNS}, "message"),
+    "messages/count_tokens": ({"model": "tiny", "messages": TURNS}, ""),
+}
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+async def test_every_dialect_can_be_asked_and_answers_in_its_own_shape(path: str) -> None:
+    body, kind = ASKED[path]
+    url = f"/v1/{path}"
+    right, wrong = ({"custom_id": name, "method": "POST", "url": url, "body": body} for name in ("a", "b"))
+    wrong["body"] = {**body, "nonsense": 1}
     async with batch_api(Scripted(spoken("yes"))) as api, api.client() as client:
-        batch = await in_status(client, (await begun(client, jsonl(line), endpoint=endpoint))["id"], *OVER)
+        batch = await in_status(client, (await begun(client, jsonl(right, wrong), endpoint=url))["id"], *OVER)
         (row,) = await rows(client, batch["output_file_id"])
-    assert row["response"]["body"]["object"] in ("text_completion", "list")
+        (error,) = await rows(client, batch["error_file_id"])
+    answer, refusal = row["response"]["body"], error["response"]["body"]
+    assert answer.get("object", answer.get("type", "")) == kind
+    assert (refusal.get("type") == "error") is path.startswith("messages")
+    assert "nonsense" in refusal["error"]["message"]
 
 
 async def test_a_line_is_behind_everybody_else_and_within_the_batchs_time() -> None:
@@ -190,6 +209,15 @@ async def test_an_upload_is_bounded_by_the_largest_body_whether_or_not_its_lengt
             async with api.raw() as raw:
                 await raw.send_all(api.head("POST", "/v1/files", kind, length) + body)
                 assert b" 413 " in await read_until(raw, b"\r\n")
+
+
+async def test_an_upload_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "UPLOAD_TIMEOUT_S", 0.05)
+    kind = "Content-Type: multipart/form-data; boundary=x"
+    async with kept() as there, serving(there) as api, api.raw() as raw:
+        await raw.send_all(api.head("POST", "/v1/files", kind, "Content-Length: 99") + b"--x")
+        assert b" 400 " in await read_until(raw, b"\r\n")
+        assert await there.vault.counts() == {}
 
 
 async def test_garbage_and_json_are_no_upload() -> None:

@@ -23,8 +23,10 @@ from meshnode.gateway.batch import WINDOW_S, Line
 from meshnode.gateway.batch_file import NoLine
 from meshnode.gateway.principal import Principal
 from meshnode.gateway.turnstile import Turnstile
+from meshnode.storage.database import open_inline
 from tests.kit.api import Scripted, a_context, spoken
 from tests.kit.batches import NOW, a_batch, a_line
+from tests.kit.kept import with_jobs
 
 BATCH = a_batch()
 
@@ -73,6 +75,16 @@ async def test_a_line_survives_being_kept() -> None:
     assert isinstance(line, Line)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(line), type=Line) == line
     assert json.loads(line.echo) == {"compact": True}
+
+
+@pytest.mark.parametrize("store", [True, False])
+async def test_an_answer_that_is_to_be_stored_is_to_be_had_by_its_own_id_too(store: bool) -> None:
+    async with open_inline() as database, with_jobs(a_work(Scripted(spoken("Hello")))[1], database) as context:
+        work = DialectWork(context, DIALECTS)
+        answered = await work.answer(BATCH, await read(work, a_line("a", store=store)))
+        id_ = json.loads(answered.row)["response"]["body"]["id"]
+        kept = [job.id for job in (await context.jobs.jobs(OWNER)).jobs]
+    assert kept == ([id_] if store else [])
 
 
 async def test_a_line_waits_while_others_do_and_takes_nobodys_place() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -118,3 +119,5 @@ def test_other_python_is_python_and_json_is_json() -> None:
         compile(text, page, "exec")
     for _, text in blocks("json"):
         json.loads(text)
+    for _, text in blocks("toml"):
+        assert tomllib.loads(text)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnode.api.messages.schema import parse_count, parse_messages
-from meshnode.api.schema import Ask, Asker
-from meshnode.domain import OWNER, CallerId, Kind, RequestId, Role, Sampling, Stopping, ToolMode
+from meshnode.api.schema import Ask, Asker, Keep, TemplateUse
+from meshnode.domain import OWNER, CallerId, ConstraintKind, Kind, RequestId, Role, Sampling, Stopping, ToolMode
 from meshnode.errors import InvalidField, MalformedBody, RequestError, UnknownField, UnsupportedParameter
 
 ASKER = Asker(RequestId("req_1"), CallerId("key:1"))
@@ -90,6 +90,35 @@ def test_max_tokens_of_nothing_only_reads_the_prompt() -> None:
     assert (ask.request.stopping.max_tokens, ask.echo["max_tokens"]) == (1, 0)
 
 
+def test_a_form_by_the_names_of_others() -> None:
+    form = parse(grammar='root ::= "a"').request.constraint
+    assert form is not None
+    assert (form.kind, form.source) == (ConstraintKind.GRAMMAR, 'root ::= "a"')
+    with pytest.raises(InvalidField):
+        parse(grammar="x", output_format={"type": "json_schema", "schema": {}})
+
+
+def test_a_stored_prompt_goes_before_or_instead_of_messages() -> None:
+    use = TemplateUse("greet", 2, {"name": "Ann"})
+    asked = parse(messages=None, template="greet@2", variables={"name": "Ann"})
+    assert (asked.keep.template, asked.request.messages) == (use, ())
+    body = json.dumps({"template": "greet@2", "variables": {"name": "Ann"}, "messages": HI, "store": True}).encode()
+    counted = parse_count(body, ASKER)
+    assert counted.keep == Keep(template=use)
+    assert len(counted.request.messages) == 1
+
+
+def test_a_conversation_may_be_shortened_where_that_is_asked_for() -> None:
+    assert parse(transforms=["middle-out"]).request.transforms == ("middle-out",)
+    assert parse(plugins=[{"id": "context-compression"}]).request.transforms == ("middle-out",)
+    assert parse(transforms=[]).request.transforms == ()
+
+
+def test_what_is_to_be_kept() -> None:
+    assert parse(store=True).keep == Keep(store=True)
+    assert parse().keep == Keep()
+
+
 def test_ours_beside_them() -> None:
     request = parse(session_id="s", deadline_ms=1500, chat_template_kwargs={"enable_thinking": True, "x": 1}).request
     assert (request.session, request.deadline_s) == ("s", 1.5)
@@ -132,7 +161,6 @@ def test_the_session_of_a_coding_agent_is_known_by_its_header(headers: dict[str,
         ({"speed": "slow"}, InvalidField, "speed"),
         ({"max_token": 5}, UnknownField, "max_token"),
         ({"mcp_servers": [{"url": "x"}]}, UnsupportedParameter, "mcp_servers"),
-        ({"tools": [TOOL], "output_format": {"type": "json_schema", "schema": {}}}, UnsupportedParameter, "tools"),
     ],
 )
 def test_errors_name_the_field(fields: dict[str, Any], error: type[RequestError], param: str) -> None:
@@ -172,4 +200,10 @@ OWNERS = Asker(RequestId("r"), OWNER)
 @given(st.dictionaries(NAMES, VALUES | st.dictionaries(st.sampled_from(["type", "name", "role"]), VALUES), max_size=4))
 def test_whatever_is_sent_ends_in_a_request_or_an_error_of_ours(fields: dict[str, Any]) -> None:
     with suppress(RequestError):
-        assert parse(OWNERS, **fields).request.messages
+        assert parse(OWNERS, **fields).request.messages is not None
+
+
+def test_a_form_of_the_text_and_tools_go_together() -> None:
+    request = parse(tools=[TOOL], output_format={"type": "json_schema", "schema": {}}).request
+    assert request.constraint is not None
+    assert request.tools

@@ -6,59 +6,24 @@ import json
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
-from meshnode.api.openapi.document import document
-from meshnode.api.openapi.table import ENDPOINTS
-from meshnode.domain import FinishReason
 from meshnode.errors import ModelNotFound
 from meshnode.events import (
-    ChoiceFinished,
     Counted,
     EmbeddingResult,
     Finished,
-    ReasoningDelta,
     Started,
-    TextDelta,
-    TokenLogprob,
-    ToolCallDelta,
-    ToolCallStarted,
     Usage,
 )
 from tests.kit.api import ADMIN_TOKEN, CHAT, Scripted, Step, running_api, spoken, sse_data
-
-DOCUMENT = document(ENDPOINTS, version="0")
-STRICT = json.loads(json.dumps(DOCUMENT))
-for _component in STRICT["components"]["schemas"].values():
-    if "properties" in _component:
-        _component["additionalProperties"] = False
-
-STEPS: list[Step] = [
-    Started(3),
-    ReasoningDelta("hm"),
-    TextDelta("a", logprobs=(TokenLogprob(1, b"a", -0.5, ((1, b"a", -0.5), (2, b"b", -1.5))),)),
-    ToolCallStarted(0, "call_1", "f"),
-    ToolCallDelta(0, "{}"),
-    ChoiceFinished(FinishReason.TOOL_CALLS),
-    Finished(Usage(prompt_tokens=3, completion_tokens=4)),
-]  # fmt: skip
-TALK = Scripted(STEPS)
-
-
-def check(path: str, method: str, answer: Any, *, status: int = 200, media: str = "application/json") -> None:
-    """Fails where the answer is not as the document says, or has more than it says."""
-    response = STRICT["paths"][path][method]["responses"][str(status)]
-    if "$ref" in response:
-        response = STRICT["components"]["responses"][response["$ref"].rpartition("/")[2]]
-    schema = response["content"][media]["schema"] | {"components": STRICT["components"]}
-    assert [error.message for error in Draft202012Validator(schema).iter_errors(answer)] == []
+from tests.kit.described import TALK, check
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
 @pytest.mark.parametrize("usage", [True, False])
 async def test_texts_and_their_streams(path: str, usage: bool) -> None:
     body = CHAT if "chat" in path else {"prompt": "hi"}
-    async with running_api(TALK) as api, api.client() as client:
+    async with running_api(Scripted(TALK)) as api, api.client() as client:
         check(path, "post", (await client.post(path, json=body)).json())
         asked = body | {"stream": True, "stream_options": {"include_usage": usage}}
         events = list(sse_data((await client.post(path, json=asked)).text))

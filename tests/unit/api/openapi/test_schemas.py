@@ -14,9 +14,13 @@ from jsonschema import Draft202012Validator
 from meshnode.api.chat_schema import ChatFields, parse_chat
 from meshnode.api.completions_schema import CompletionFields, parse_completion
 from meshnode.api.embeddings_schema import EmbeddingFields, parse_embedding
+from meshnode.api.messages.schema import MessagesFields, parse_count, parse_messages
+from meshnode.api.messages.schema import PromptFields as CountFields
 from meshnode.api.openapi.endpoint import Many
 from meshnode.api.openapi.generating import ChatToTokens
 from meshnode.api.openapi.schemas import Schemas, allowed
+from meshnode.api.responses.parse import parse_response
+from meshnode.api.responses.schema import ResponseFields
 from meshnode.api.schema import Ask, Asker
 from meshnode.api.tokens_schema import TextFields, TokenFields, parse_detokenize, parse_tokenize
 from meshnode.domain import OWNER, RequestId
@@ -26,6 +30,9 @@ PARSERS: dict[type, tuple[Callable[[bytes, Asker], Ask], dict[str, Any]]] = {
     ChatFields: (parse_chat, {"messages": [{"role": "user", "content": "hi"}]}),
     CompletionFields: (parse_completion, {"prompt": "hi"}),
     EmbeddingFields: (parse_embedding, {"input": "hi"}),
+    ResponseFields: (parse_response, {"input": "hi"}),
+    MessagesFields: (parse_messages, {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}),
+    CountFields: (parse_count, {"messages": [{"role": "user", "content": "hi"}]}),
     TextFields: (parse_tokenize, {"content": "hi"}),
     TokenFields: (parse_detokenize, {"tokens": [1]}),
     ChatToTokens: (parse_tokenize, {"messages": [{"role": "user", "content": "hi"}]}),
@@ -47,6 +54,22 @@ VALUES = st.one_of(
         [{"role": "user", "content": [{"type": "text", "text": "a"}]}],
         [{"role": "tool", "content": "a", "tool_call_id": "1"}],
         {"type": "function", "function": {"name": "f"}}, [[1, 2], "a"],
+        [{"type": "function", "name": "f"}, {"type": "web_search"}, {"type": "custom", "name": "g"}],
+        [{"type": "namespace", "name": "n", "tools": [{"type": "function", "name": "f"}]}],
+        [{"name": "f", "input_schema": {}}, {"type": "bash_20250124", "name": "bash"}],
+        [{"role": "user", "content": [{"type": "input_text", "text": "a"}]}, {"id": "msg_1"}],
+        [{"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"},
+         {"type": "function_call_output", "call_id": "1", "output": "a"}],
+        [{"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "a"}], "id": "rs_1"}],
+        [{"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "f", "input": {}}]},
+         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "a"}]}],
+        [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}],
+        [{"role": "user", "content": [{"type": "document", "source": {"type": "text", "data": "a"}}]}],
+        {"effort": "low"}, {"type": "enabled", "budget_tokens": 2000}, {"type": "adaptive"}, {"user_id": "a"},
+        {"format": {"type": "json_schema", "schema": {}}},
+        {"format": {"type": "json_schema", "name": "a", "schema": {}}},
+        {"type": "any"}, {"type": "tool", "name": "f"}, {"type": "function", "name": "f"}, {"id": "a", "version": "1"},
+        {"order": ["local"], "sort": "price", "max_price": {"prompt": 1}}, ["message.output_text.logprobs"],
     ]),
 )  # fmt: skip
 

@@ -91,6 +91,14 @@ def test_a_stored_prompt() -> None:
     assert ours.keep.template == TemplateUse("p1", 3, {"name": "Ann"})
 
 
+def test_what_is_too_long_is_left_out_only_where_that_is_asked_for() -> None:
+    assert parsed().request.transforms == parsed(truncation="disabled").request.transforms == ()
+    for fields in ({"truncation": "auto"}, {"transforms": ["middle-out"]}, {"truncation": "auto", "plugins": []}):
+        asked = parsed(**fields)
+        assert asked.request.transforms == ("middle-out",)
+        assert asked.echo["response"]["truncation"] == "auto"
+
+
 def test_async_mode_is_our_name_for_the_background() -> None:
     asked = parsed(async_mode=True)
     assert asked.keep == Keep(store=True, background=True)
@@ -171,7 +179,6 @@ def test_a_reference_waits_for_what_is_kept() -> None:
         ({"template": "a b"}, InvalidField, "template"),
         ({"stream_options": {"x": 1}}, UnknownField, "stream_options.x"),
         ({"grammar": "root ::= x", "text": {"format": {"type": "json_object"}}}, InvalidField, "text.format"),
-        ({"tools": [FUNCTION], "grammar": "root ::= x"}, UnsupportedParameter, "tools"),
         ({"instructions": ["x"]}, InvalidField, "instructions"),
     ],
 )
@@ -217,3 +224,9 @@ def test_whatever_comes_is_read_or_refused_by_name(fields: dict[str, Any], said:
     body = json.dumps({**fields, "input": said}).encode()
     with suppress(RequestError):
         json.dumps(parse_response(body, ASKER).echo)
+
+
+def test_a_form_of_the_text_and_tools_go_together() -> None:
+    request = parsed(tools=[FUNCTION], grammar="root ::= x").request
+    assert request.constraint is not None
+    assert request.tools

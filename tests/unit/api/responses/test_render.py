@@ -12,7 +12,7 @@ from openai.types.responses import Response
 
 from meshnode.api.render import Heading, coalesce
 from meshnode.api.responses.parse import parse_response
-from meshnode.api.responses.render import ResponseRenderer
+from meshnode.api.responses.render import Later, ResponseRenderer
 from meshnode.api.responses.thought import unsealed
 from meshnode.api.schema import Asker
 from meshnode.domain import OWNER, FinishReason, ModelId, RequestId
@@ -216,6 +216,15 @@ def test_arguments_of_a_call_that_is_done_are_refused() -> None:
 def test_other_choices_and_other_events_say_nothing() -> None:
     events: list[Event] = [Started(5), TextDelta("b", choice=1), ChoiceFinished(FinishReason.STOP, 1)]
     assert whole(events)["output"] == []
+
+
+def test_whoever_takes_a_stream_up_again_gets_what_is_new() -> None:
+    count = len(told(ANSWERS["error after"]))
+    for after in range(-1, count):
+        later = Later(ResponseRenderer(HEADING, echo=echo()), after)
+        told_later = [*later.chunks(ANSWERS["error after"][:-1]), *later.failed(WorkerDied("it died."))]
+        assert [event["sequence_number"] for event in told_later] == list(range(after + 1, count))
+        assert later.whole()["status"] == "failed"
 
 
 def test_every_field_of_the_object_is_always_there() -> None:

@@ -56,7 +56,13 @@ def test_tools_that_only_openai_runs_are_left_out() -> None:
         ([{"type": 3}], "tools[0].type"),
         ([{"type": "namespace", "name": "n", "tools": [{"type": "web_search"}]}], "tools[0].tools[0].type"),
         ([PATCH | {"format": {"type": "grammar", "syntax": "lark"}}], "tools[0].format.definition"),
-        ([{"type": "function", "name": f"f{number}"} for number in range(129)], "tools"),
+        (
+            [
+                {"type": "namespace", "name": f"n{space}", "tools": [READ | {"name": f"f{n}"} for n in range(100)]}
+                for space in range(2)
+            ],
+            "tools",
+        ),
         ([READ | {"parameters": {"x": "y" * (1 << 20)}}], "tools[0].parameters"),
     ],
 )
