@@ -75,14 +75,6 @@ class Fetching(Record, frozen=True, omit_defaults=False):
     progress: float = 0.0
 
 
-class BatchStatus(Record, frozen=True, omit_defaults=False):
-    """Batches that are not over, their requests being answered now, and those that wait."""
-
-    unfinished: int = 0
-    lines_running: int = 0
-    lines_waiting: int = 0
-
-
 class Status(Record, frozen=True, omit_defaults=False):
     """``/api/status``; ``generating`` and ``queued`` count requests, ``home`` is told to the owner only."""
 
@@ -97,7 +89,6 @@ class Status(Record, frozen=True, omit_defaults=False):
     devices: tuple[DeviceStatus, ...] = ()
     backends: tuple[str, ...] = ()
     draining: bool = False
-    batches: BatchStatus = BatchStatus()
     generating: int = 0
     queued: int = 0
     batches: BatchStatus = BatchStatus()
