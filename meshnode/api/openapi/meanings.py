@@ -80,6 +80,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "mirostat_eta": "How fast that is adjusted.",
     "repeat_penalty": "Makes tokens that came lately less likely; 1 is off.",
     "repeat_last_n": "How far back that looks, in tokens; -1 is all.",
+    "repetition_penalty": "`repeat_penalty` over all there is, by its name elsewhere.",
     "frequency_penalty": "Makes tokens less likely the more often they came.",
     "presence_penalty": "Makes tokens less likely that came at all.",
     "logit_bias": "Adds to the logits of tokens, by token id.",
