@@ -67,6 +67,14 @@ class Fetching(Record, frozen=True, omit_defaults=False):
     progress: float = 0.0
 
 
+class BatchStatus(Record, frozen=True, omit_defaults=False):
+    """Batches that are not over, their requests being answered now, and those that wait."""
+
+    unfinished: int = 0
+    lines_running: int = 0
+    lines_waiting: int = 0
+
+
 class Status(Record, frozen=True, omit_defaults=False):
     """``/api/status``; ``generating`` and ``queued`` count requests, ``home`` is told to the owner only."""
 
@@ -81,6 +89,7 @@ class Status(Record, frozen=True, omit_defaults=False):
     devices: tuple[DeviceStatus, ...] = ()
     backends: tuple[str, ...] = ()
     draining: bool = False
+    batches: BatchStatus = BatchStatus()
     generating: int = 0
     queued: int = 0
     mesh: MeshStatus = MeshStatus()
@@ -281,3 +290,70 @@ class History(Record, frozen=True, omit_defaults=False):
 
     enabled: bool = True
     kept: Mapping[str, int] = msgspec.field(default_factory=dict)
+
+
+class Receipt(Record, frozen=True, omit_defaults=False):
+    """What one request to a peer cost. Costs and prices in micro-credits, prices per token.
+
+    ``state``: ``open`` while more may come, ``owed`` until a receipt pays for all of it, ``signed`` by this node, then
+    ``confirmed`` by the provider. ``channel`` and ``number`` are those of that receipt, which is of a whole channel.
+    """
+
+    id: str
+    request: str
+    model: ModelId
+    peer: PeerId
+    created: int = 0
+    state: str = ""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    cost_uc: int = 0
+    paid_uc: int = 0
+    input_uc: int = 0
+    cached_uc: int = 0
+    output_uc: int = 0
+    request_uc: int = 0
+    channel: int = 0
+    number: int = 0
+
+
+class CatalogNodes(Record, frozen=True, omit_defaults=False):
+    """How many nodes are known to be alive, this one among them, and how many of them serve."""
+
+    live: int = 0
+    serving: int = 0
+
+
+class CatalogProviders(Record, frozen=True, omit_defaults=False):
+    """How those who serve fared."""
+
+    healthy: int = 0
+    avoided: int = 0
+    successes: int = 0
+    failures: int = 0
+
+
+class CatalogModel(Record, frozen=True, omit_defaults=False):
+    """A model that a request would find somebody for; ``here``: on this node. Speeds are medians, or ``None``."""
+
+    id: ModelId
+    here: bool = False
+    providers: int = 0
+    state: str = ""
+    kinds: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
+    context_length: int = 0
+    answers: int = 0
+    decode_tps_p50: float | None = None
+    first_token_ms_p50: float | None = None
+
+
+class Catalog(Record, frozen=True, omit_defaults=False):
+    """``/api/catalog``; ``modes`` and ``capabilities`` are what a model's name may be instead."""
+
+    nodes: CatalogNodes = CatalogNodes()
+    providers: CatalogProviders = CatalogProviders()
+    models: tuple[CatalogModel, ...] = ()
+    modes: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()

@@ -7,10 +7,25 @@ from typing import Any, Final
 import msgspec
 
 from meshnode.api.admin import AddFields, PullFields
+from meshnode.api.chat_schema import ChatFields
+from meshnode.api.completions_schema import CompletionFields
+from meshnode.api.embeddings_schema import EmbeddingFields
 from meshnode.api.mesh import JoinFields, ServeFields
 from meshnode.api.openapi.endpoint import WHOLE, Access, Endpoint, Parameter
 from meshnode.api.templates import TemplateFields
-from meshnode.client_records import Credits, Model, Outlook, Peer, PullProgress, Served, Template, TemplateHead
+from meshnode.client_records import (
+    Credits,
+    History,
+    Model,
+    Outlook,
+    Peer,
+    PullProgress,
+    Receipt,
+    Served,
+    Template,
+    TemplateHead,
+)
+from meshnode.mesh.view import RungView
 
 
 class Models(msgspec.Struct):
@@ -55,6 +70,13 @@ class Peers(msgspec.Struct):
     """The peers that are connected, or whose offers are known."""
 
     peers: list[Peer]
+
+
+class Explained(msgspec.Struct):
+    """The models that would be tried, in order: whom with each, why they stand there, and why others do not."""
+
+    model: str | None
+    rungs: list[RungView]
 
 
 class Joined(msgspec.Struct):
@@ -124,7 +146,18 @@ OWNER: Final = (
     _own(
         "DELETE", "/api/templates/{name}", "removeTemplate", "Stored prompts", "Forget all its versions", Forgotten,
     ),
+    _own("GET", "/api/history", "history", "History", "Count what is kept of everybody's", History),
+    _own(
+        "DELETE", "/api/history", "clearHistory", "History", "Forget everything that is kept, everybody's, for good",
+        History,
+    ),
     _own("GET", "/api/peers", "peers", "Mesh", "List peers and how each did", Peers),
+    _own("GET", "/api/receipts/{receipt}", "receipt", "Mesh", "What one answer of a peer cost", Receipt),
+    _own(
+        "POST", "/api/explain", "explain", "Mesh", "Who would answer a request, and why not others", Explained,
+        body=ChatFields, other_bodies=(CompletionFields, EmbeddingFields),
+        about="The body of a chat, a completion or an embedding; nobody is asked.",
+    ),
     _own("GET", "/api/credits", "credits", "Mesh", "What was earned and spent", Credits),
     _own(
         "POST", "/api/mesh/join", "joinMesh", "Mesh", "Connect to a peer, now and at each start", Joined,

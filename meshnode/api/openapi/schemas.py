@@ -72,8 +72,8 @@ class Schemas:
         needed = [name for name in properties if (kind, name) in REQUIRED]
         if needed:
             component["required"] = [*component.get("required", ()), *needed]
-        if kind in EITHER:
-            component["anyOf"] = [{"required": [name]} for name in EITHER[kind]]
+        for names in (EITHER[base] for base in kind.__mro__ if base in EITHER):
+            component["anyOf"] = [{"required": [name]} for name in names]
 
     def _open(self, kind: type) -> None:
         """An answer's: what is inside is told, and it may grow."""

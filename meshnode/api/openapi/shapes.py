@@ -12,8 +12,11 @@ from typing import Any, Final
 from meshnode.api import chat_schema, completions_schema, embeddings_schema, templates, tools_schema
 from meshnode.api.constraint_schema import ConstraintFields, ResponseFormat, SchemaFormat, StructuredOutputs
 from meshnode.api.openapi import messages_answers, messages_shapes, responses_shapes
-from meshnode.api.openapi.endpoint import Many, Shape
+from meshnode.api.openapi.bodies import Upload
+from meshnode.api.openapi.endpoint import Either, Many, Shape
+from meshnode.api.rerank_schema import DocumentFields, RerankFields
 from meshnode.api.routing_schema import PriceFields, ProviderFields, RoutingFields
+from meshnode.api.transforms import PluginFields
 
 _TOKEN: Final[Mapping[str, Any]] = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
 _TEXT: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1}
@@ -21,8 +24,13 @@ _TOKENS: Final[Mapping[str, Any]] = {"type": "array", "items": _TOKEN, "minItems
 _PROMPT: Final[Mapping[str, Any]] = {
     "anyOf": [
         {"type": "string"},
-        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1},
         _TOKENS,
+        {
+            "type": "array",
+            "items": {"anyOf": [{"type": "string"}, _TOKENS]},
+            "minItems": 1,
+            "maxItems": completions_schema.MOST_PROMPTS,
+        },
     ],
     "description": completions_schema.PROMPTS,
 }
@@ -80,6 +88,9 @@ SHAPES: Final[Mapping[tuple[type, str], Shape]] = {
     (messages_answers.MessageAnswer, "content"): Many(messages_answers.CONTENT),
     (messages_answers.ContentBlockStart, "content_block"): messages_answers.CONTENT,
     **responses_shapes.SHAPES,
+    (chat_schema.ChatFields, "plugins"): Many(PluginFields),
+    (RerankFields, "documents"): Many(Either(({"type": "string", "minLength": 1}, DocumentFields))),
+    (Upload, "file"): {"type": "string", "format": "binary"},
     (RoutingFields, "provider"): ProviderFields,
     (ProviderFields, "max_price"): PriceFields,
     (chat_schema.ChatFields, "messages"): Many(chat_schema.MessageFields),

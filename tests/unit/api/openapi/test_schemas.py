@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from meshnode.api.chat_schema import ChatFields, parse_chat
+from meshnode.api.compare_schema import parse_comparison
 from meshnode.api.completions_schema import CompletionFields, parse_completion
 from meshnode.api.embeddings_schema import EmbeddingFields, parse_embedding
 from meshnode.api.messages.schema import MessagesFields, parse_count, parse_messages
 from meshnode.api.messages.schema import PromptFields as CountFields
+from meshnode.api.openapi.bodies import ChatToTokens, Comparison, CountedResponse
 from meshnode.api.openapi.endpoint import Many
-from meshnode.api.openapi.generating import ChatToTokens
 from meshnode.api.openapi.schemas import Schemas, allowed
+from meshnode.api.rerank_schema import RerankFields, parse_rerank
+from meshnode.api.responses.parse import parse_count as parse_input_tokens
 from meshnode.api.responses.parse import parse_response
 from meshnode.api.responses.schema import ResponseFields
 from meshnode.api.schema import Ask, Asker
@@ -33,8 +36,14 @@ PARSERS: dict[type, tuple[Callable[[bytes, Asker], Ask], dict[str, Any]]] = {
     ResponseFields: (parse_response, {"input": "hi"}),
     MessagesFields: (parse_messages, {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}),
     CountFields: (parse_count, {"messages": [{"role": "user", "content": "hi"}]}),
+    CountedResponse: (parse_input_tokens, {"input": "hi"}),
+    RerankFields: (parse_rerank, {"query": "q", "documents": ["a"]}),
     TextFields: (parse_tokenize, {"content": "hi"}),
     TokenFields: (parse_detokenize, {"tokens": [1]}),
+    Comparison: (
+        lambda body, asker: parse_comparison(body, asker).ask,
+        {"messages": [{"role": "user", "content": "hi"}], "models": ["a", "b"]},
+    ),
     ChatToTokens: (parse_tokenize, {"messages": [{"role": "user", "content": "hi"}]}),
 }
 SCHEMAS = Schemas(PARSERS, ())
