@@ -59,20 +59,20 @@ class MeshStatus(Record, frozen=True, omit_defaults=False):
     client_only: bool = False
 
 
+class BatchStatus(Record, frozen=True, omit_defaults=False):
+    """Batches that are not over, how many of their requests are being answered now, and how many wait."""
+
+    unfinished: int = 0
+    lines_running: int = 0
+    lines_waiting: int = 0
+
+
 class Fetching(Record, frozen=True, omit_defaults=False):
     """A model on its way to the disk: ``phase`` as of a pull, ``progress`` of the fetching in 0..1."""
 
     source: str
     phase: str = "fetch"
     progress: float = 0.0
-
-
-class BatchStatus(Record, frozen=True, omit_defaults=False):
-    """Batches that are not over, their requests being answered now, and those that wait."""
-
-    unfinished: int = 0
-    lines_running: int = 0
-    lines_waiting: int = 0
 
 
 class Status(Record, frozen=True, omit_defaults=False):
@@ -89,9 +89,9 @@ class Status(Record, frozen=True, omit_defaults=False):
     devices: tuple[DeviceStatus, ...] = ()
     backends: tuple[str, ...] = ()
     draining: bool = False
-    batches: BatchStatus = BatchStatus()
     generating: int = 0
     queued: int = 0
+    batches: BatchStatus = BatchStatus()
     mesh: MeshStatus = MeshStatus()
 
 
@@ -127,58 +127,6 @@ class Model(ModelStatus, frozen=True, omit_defaults=False):
     state_bytes: int = 0
     row_floats: int = 0
     active_bytes: int = 0
-
-
-class Health(Record, frozen=True, omit_defaults=False):
-    """Whether a model can answer: ``ok``, ``loading``, ``failed`` or ``stopping``."""
-
-    status: str
-    loading: tuple[LoadingModel, ...] = ()
-    fetching: tuple[Fetching, ...] = ()
-    failed: tuple[FailedModel, ...] = ()
-
-
-class LoadingModel(Record, frozen=True, omit_defaults=False):
-    """A model on its way into memory; ``progress`` in 0..1."""
-
-    id: ModelId
-    progress: float = 0.0
-
-
-class FailedModel(Record, frozen=True, omit_defaults=False):
-    """A model that cannot be loaded, and why."""
-
-    id: ModelId
-    reason: str = ""
-
-
-class Piece(Record, frozen=True, omit_defaults=False):
-    """A token and its text, or its bytes where it is only a part of a character."""
-
-    id: int
-    piece: str | tuple[int, ...]
-
-
-class TemplateHead(Record, frozen=True, omit_defaults=False):
-    """A version of a stored prompt; ``created_at`` in seconds since 1970, ``variables`` are its places to fill."""
-
-    id: str
-    version: int
-    created_at: int = 0
-    variables: tuple[str, ...] = ()
-
-
-class Turn(Record, frozen=True, omit_defaults=False):
-    """One message of a stored prompt."""
-
-    role: str
-    content: str
-
-
-class Template(TemplateHead, frozen=True, omit_defaults=False):
-    """A version of a stored prompt with its text, places as ``{{name}}``."""
-
-    messages: tuple[Turn, ...] = ()
 
 
 class Fit(Record, frozen=True, omit_defaults=False):
@@ -290,70 +238,3 @@ class History(Record, frozen=True, omit_defaults=False):
 
     enabled: bool = True
     kept: Mapping[str, int] = msgspec.field(default_factory=dict)
-
-
-class Receipt(Record, frozen=True, omit_defaults=False):
-    """What one request to a peer cost. Costs and prices in micro-credits, prices per token.
-
-    ``state``: ``open`` while more may come, ``owed`` until a receipt pays for all of it, ``signed`` by this node, then
-    ``confirmed`` by the provider. ``channel`` and ``number`` are those of that receipt, which is of a whole channel.
-    """
-
-    id: str
-    request: str
-    model: ModelId
-    peer: PeerId
-    created: int = 0
-    state: str = ""
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    cost_uc: int = 0
-    paid_uc: int = 0
-    input_uc: int = 0
-    cached_uc: int = 0
-    output_uc: int = 0
-    request_uc: int = 0
-    channel: int = 0
-    number: int = 0
-
-
-class CatalogNodes(Record, frozen=True, omit_defaults=False):
-    """How many nodes are known to be alive, this one among them, and how many of them serve."""
-
-    live: int = 0
-    serving: int = 0
-
-
-class CatalogProviders(Record, frozen=True, omit_defaults=False):
-    """How those who serve fared."""
-
-    healthy: int = 0
-    avoided: int = 0
-    successes: int = 0
-    failures: int = 0
-
-
-class CatalogModel(Record, frozen=True, omit_defaults=False):
-    """A model that a request would find somebody for; ``here``: on this node. Speeds are medians, or ``None``."""
-
-    id: ModelId
-    here: bool = False
-    providers: int = 0
-    state: str = ""
-    kinds: tuple[str, ...] = ()
-    modalities: tuple[str, ...] = ()
-    context_length: int = 0
-    answers: int = 0
-    decode_tps_p50: float | None = None
-    first_token_ms_p50: float | None = None
-
-
-class Catalog(Record, frozen=True, omit_defaults=False):
-    """``/api/catalog``; ``modes`` and ``capabilities`` are what a model's name may be instead."""
-
-    nodes: CatalogNodes = CatalogNodes()
-    providers: CatalogProviders = CatalogProviders()
-    models: tuple[CatalogModel, ...] = ()
-    modes: tuple[str, ...] = ()
-    capabilities: tuple[str, ...] = ()

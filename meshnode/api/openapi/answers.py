@@ -131,6 +131,7 @@ class ChatMessage(Told):
     refusal: str | None
     reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
     tool_calls: list[ToolCall] | msgspec.UnsetType = msgspec.UNSET
+    function_call: Called | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChatDelta(Told):
@@ -141,9 +142,10 @@ class ChatDelta(Told):
     refusal: str | msgspec.UnsetType | None = msgspec.UNSET
     reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
     tool_calls: list[ToolCall] | msgspec.UnsetType = msgspec.UNSET
+    function_call: Called | msgspec.UnsetType = msgspec.UNSET
 
 
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+FinishReason = Literal["stop", "length", "tool_calls", "function_call", "content_filter"]
 
 
 class ChatChoice(Told):

@@ -21,7 +21,7 @@ class ChatToTokens(ChatFields, kw_only=True):
 class Comparison(ChatFields, kw_only=True):
     """A chat request to several models at a time; each answers for itself, and nothing is kept."""
 
-    models: Models  # type: ignore[assignment]  # here there must be some
+    models: Models
 
 
 class CountedResponse(ResponseFields, kw_only=True):

@@ -53,6 +53,8 @@ KEPT: Final = (
     _kept("GET", "/v1/jobs/{id_}", "retrieveJob", "Jobs", "Tell of one, with its answer once it is over", told.JobTold),
     _kept("POST", "/v1/jobs/{id_}/cancel", "cancelJob", "Jobs", "Stop one", told.JobTold),
     _kept("DELETE", "/v1/jobs/{id_}", "deleteJob", "Jobs", "Stop and forget one", told.Deleted),
+    _kept("GET", "/v1/sessions/{id_}", "retrieveSession", "Jobs", "Show a remembered conversation", told.SessionTold),
+    _kept("DELETE", "/v1/sessions/{id_}", "deleteSession", "Jobs", "Forget one", told.Deleted),
     _kept(
         "GET", "/v1/chat/completions", "listStoredChats", "Stored chats", "List them", told.ChatPage,
         parameters=(
@@ -71,8 +73,6 @@ KEPT: Final = (
         "GET", "/v1/chat/completions/{id_}/messages", "listStoredChatMessages", "Stored chats",
         "List the messages that were answered", told.ChatMessagePage, parameters=(_AFTER, _LIMIT, _ORDER),
     ),
-    _kept("GET", "/v1/sessions/{id_}", "retrieveSession", "Sessions", "Tell what is remembered", told.SessionTold),
-    _kept("DELETE", "/v1/sessions/{id_}", "deleteSession", "Sessions", "Forget one", told.Deleted),
     _kept(
         "POST", "/v1/files", "uploadFile", "Files", "Upload requests for a batch", told.FileTold,
         body=Upload, body_media="multipart/form-data",

@@ -89,7 +89,7 @@ class ChatMessagePage(Page):
 
 
 class SessionTold(Told):
-    """A conversation that the node remembers, its messages as chat completions has them; times in seconds."""
+    """A conversation that the node remembers; messages as chat completions has them."""
 
     id: str
     object: Literal["session"]

@@ -6,7 +6,8 @@ from typing import Final
 
 from meshnode.api.openapi import answers
 from meshnode.api.openapi.endpoint import STRING, Access, Endpoint, Parameter
-from meshnode.client_records import Catalog, Status
+from meshnode.client_answers import Catalog
+from meshnode.client_records import Status
 
 
 def _page(path: str, name: str, summary: str, media: str, *, refused: tuple[int, ...] = ()) -> Endpoint:

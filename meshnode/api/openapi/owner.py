@@ -13,19 +13,8 @@ from meshnode.api.embeddings_schema import EmbeddingFields
 from meshnode.api.mesh import JoinFields, ServeFields
 from meshnode.api.openapi.endpoint import WHOLE, Access, Endpoint, Parameter
 from meshnode.api.templates import TemplateFields
-from meshnode.client_records import (
-    Credits,
-    History,
-    Model,
-    Outlook,
-    Peer,
-    PullProgress,
-    Receipt,
-    Served,
-    Template,
-    TemplateHead,
-)
-from meshnode.mesh.view import RungView
+from meshnode.client_answers import Explanation, Receipt, Template, TemplateHead
+from meshnode.client_records import Credits, History, Model, Outlook, Peer, PullProgress, Served
 
 
 class Models(msgspec.Struct):
@@ -70,13 +59,6 @@ class Peers(msgspec.Struct):
     """The peers that are connected, or whose offers are known."""
 
     peers: list[Peer]
-
-
-class Explained(msgspec.Struct):
-    """The models that would be tried, in order: whom with each, why they stand there, and why others do not."""
-
-    model: str | None
-    rungs: list[RungView]
 
 
 class Joined(msgspec.Struct):
@@ -146,15 +128,12 @@ OWNER: Final = (
     _own(
         "DELETE", "/api/templates/{name}", "removeTemplate", "Stored prompts", "Forget all its versions", Forgotten,
     ),
-    _own("GET", "/api/history", "history", "History", "Count what is kept of everybody's", History),
-    _own(
-        "DELETE", "/api/history", "clearHistory", "History", "Forget everything that is kept, everybody's, for good",
-        History,
-    ),
     _own("GET", "/api/peers", "peers", "Mesh", "List peers and how each did", Peers),
+    _own("GET", "/api/history", "history", "Node", "How much is kept of what people asked", History),
+    _own("DELETE", "/api/history", "clearHistory", "Node", "Forget all of it, everybody's", History),
     _own("GET", "/api/receipts/{receipt}", "receipt", "Mesh", "What one answer of a peer cost", Receipt),
     _own(
-        "POST", "/api/explain", "explain", "Mesh", "Who would answer a request, and why not others", Explained,
+        "POST", "/api/explain", "explain", "Mesh", "Who would answer a request, and why not others", Explanation,
         body=ChatFields, other_bodies=(CompletionFields, EmbeddingFields),
         about="The body of a chat, a completion or an embedding; nobody is asked.",
     ),

@@ -113,6 +113,8 @@ async def test_stored_prompts() -> None:
         ("post", "/api/models/{name}/unload", "/api/models/tiny:q4_1/unload", {}),
         ("delete", "/api/models/{name}", "/api/models/tiny:q4_1", None),
         ("get", "/api/peers", "", None),
+        ("get", "/api/history", "", None),
+        ("delete", "/api/history", "", None),
         ("get", "/api/credits", "", None),
         ("post", "/api/mesh/leave", "", {}),
         ("get", "/api/mesh/served", "", None),

@@ -20,17 +20,15 @@ async def test_jobs() -> None:
         check(path, "get", (await client.get(there)).json(), status=404)
 
 
-async def test_stored_chats_and_sessions() -> None:
+async def test_stored_chats() -> None:
     path = "/v1/chat/completions/{id_}"
     async with running_api() as api, api.client() as client:
-        asked = CHAT | {"store": True, "session_id": "s", "metadata": {"a": "b"}}
+        asked = CHAT | {"store": True, "metadata": {"a": "b"}}
         there = f"/v1/chat/completions/{(await client.post('/v1/chat/completions', json=asked)).json()['id']}"
         check(path, "get", (await client.get(there)).json())
         check("/v1/chat/completions", "get", (await client.get("/v1/chat/completions")).json())
         check(path, "post", (await client.post(there, json={"metadata": {}})).json())
         check(f"{path}/messages", "get", (await client.get(f"{there}/messages")).json())
-        check("/v1/sessions/{id_}", "get", (await client.get("/v1/sessions/s")).json())
-        check("/v1/sessions/{id_}", "delete", (await client.delete("/v1/sessions/s")).json())
         check(path, "delete", (await client.delete(there)).json())
 
 
@@ -51,6 +49,15 @@ async def test_stored_responses() -> None:
         check(f"{path}/input_items", "get", (await client.get(f"{there}/input_items")).json())
         check(f"{path}/cancel", "post", (await client.post(f"{there}/cancel", json={})).json(), status=400)
         check(path, "delete", (await client.delete(there)).json())
+
+
+async def test_sessions() -> None:
+    async with running_api() as api, api.client() as client:
+        await client.post("/v1/chat/completions", json=CHAT | {"session_id": "mine", "store": True})
+        shown = await client.get("/v1/sessions/mine")
+        path = "/v1/sessions/{id_}"
+        check(path, "get", shown.json(), status=shown.status_code)
+        check(path, "delete", (await client.delete("/v1/sessions/mine")).json(), status=shown.status_code)
 
 
 async def test_files_and_batches() -> None:

@@ -74,6 +74,9 @@ VALUES = st.one_of(
          {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "a"}]}],
         [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}],
         [{"role": "user", "content": [{"type": "document", "source": {"type": "text", "data": "a"}}]}],
+        [{"name": "f", "parameters": {}}], {"name": "f"}, {"type": "content", "content": "a"},
+        [{"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
+         {"role": "function", "name": "f", "content": "a"}], ["middle-out"], [{"id": "context-compression"}],
         {"effort": "low"}, {"type": "enabled", "budget_tokens": 2000}, {"type": "adaptive"}, {"user_id": "a"},
         {"format": {"type": "json_schema", "schema": {}}},
         {"format": {"type": "json_schema", "name": "a", "schema": {}}},
@@ -105,6 +108,7 @@ def test_what_the_parser_takes_the_schema_takes(kind: type, data: st.DataObject)
     [
         (ChatFields, {}),
         (ChatFields, {"messages": []}),
+        (ChatFields, {"messages": [{"role": "assistant", "function_call": {"name": "f"}}]}),
         (ChatFields, {"messages": [{"role": "nobody", "content": "a"}]}),
         (ChatFields, {"messages": [{"role": "user", "content": "a", "color": 1}]}),
         (ChatFields, {"messages": [{"role": "user", "content": "a"}], "temperature": 3}),
@@ -119,6 +123,13 @@ def test_what_the_schema_refuses_the_parser_refuses(kind: type, body: dict[str, 
     assert not validator(kind).is_valid(body)
     with pytest.raises(MeshnodeError):
         PARSERS[kind][0](msgspec.json.encode(body), ASKER)
+
+
+def test_a_call_in_older_words_is_one() -> None:
+    said = {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}}
+    body = {"messages": [said, {"role": "function", "name": "f", "content": "a"}]}
+    parse_chat(msgspec.json.encode(body), ASKER)
+    assert validator(ChatFields).is_valid(body)
 
 
 def test_a_field_says_what_it_does_and_what_it_may_be() -> None:
