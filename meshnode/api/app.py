@@ -42,6 +42,7 @@ from meshnode.api.responses.routes import RESPONSE, RESPONSE_COUNT, responses
 from meshnode.api.sessions import in_session, sessions
 from meshnode.api.sse import encode
 from meshnode.api.status import status
+from meshnode.api.stored_chats import stored_chats
 from meshnode.api.templates import templates
 from meshnode.api.tls import certificate_names
 from meshnode.api.tokens import TokensRenderer
@@ -98,6 +99,7 @@ def create_app(context: ApiContext) -> QuartTrio:
     for room in (models, status, catalog, admin, mesh, explain, templates, history, sessions, compare, responses):
         app.register_blueprint(room(context))
     app.register_blueprint(jobs(context, {dialect.name: dialect for dialect in DIALECTS.values()}))
+    app.register_blueprint(stored_chats(context, CHAT))
     app.register_blueprint(pages(load_pages()))
     app.register_blueprint(batches(context, [f"/v1/{path}" for path in DIALECTS]))
     app.register_blueprint(docs(context.facts))

@@ -151,6 +151,16 @@ async def test_a_dialect_completes_its_lines() -> None:
     assert (found.custom_id, found.error.param) == ("b", "previous_response_id")
 
 
+async def test_a_line_is_no_part_of_a_conversation_that_the_node_remembers() -> None:
+    async def prepare(context: ApiContext, principal: Principal, ask: Ask) -> Ask:
+        return ask._replace(keep=ask.keep._replace(in_session=True))
+
+    work = DialectWork(a_context(Scripted([]), []), {"chat/completions": CHAT._replace(prepare=prepare)})
+    found = await work.read(BATCH, 3, json.dumps(a_line("a", session_id="s", store=True)).encode())
+    assert isinstance(found, NoLine)
+    assert (found.custom_id, found.error.param) == ("a", "session_id")
+
+
 async def test_a_large_line_is_read_as_well() -> None:
     work, _ = a_work(Scripted([]))
     assert (await read(work, a_line("a", "x" * LARGE_BODY))).custom_id == "a"
