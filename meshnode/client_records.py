@@ -59,20 +59,20 @@ class MeshStatus(Record, frozen=True, omit_defaults=False):
     client_only: bool = False
 
 
+class BatchStatus(Record, frozen=True, omit_defaults=False):
+    """Batches that are not over, how many of their requests are being answered now, and how many wait."""
+
+    unfinished: int = 0
+    lines_running: int = 0
+    lines_waiting: int = 0
+
+
 class Fetching(Record, frozen=True, omit_defaults=False):
     """A model on its way to the disk: ``phase`` as of a pull, ``progress`` of the fetching in 0..1."""
 
     source: str
     phase: str = "fetch"
     progress: float = 0.0
-
-
-class BatchStatus(Record, frozen=True, omit_defaults=False):
-    """Batches that are not over, their requests being answered now, and those that wait."""
-
-    unfinished: int = 0
-    lines_running: int = 0
-    lines_waiting: int = 0
 
 
 class Status(Record, frozen=True, omit_defaults=False):
@@ -89,9 +89,9 @@ class Status(Record, frozen=True, omit_defaults=False):
     devices: tuple[DeviceStatus, ...] = ()
     backends: tuple[str, ...] = ()
     draining: bool = False
-    batches: BatchStatus = BatchStatus()
     generating: int = 0
     queued: int = 0
+    batches: BatchStatus = BatchStatus()
     mesh: MeshStatus = MeshStatus()
 
 

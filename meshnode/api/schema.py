@@ -127,7 +127,7 @@ COMMON_REFUSALS: Final[Mapping[str, Refusal]] = {
 
 NO_EFFECT: Final[Mapping[str, str]] = {
     "user": "who your own user is: nothing here is told apart by it",
-    "metadata": "notes of your own: they are not stored with an answer that is not kept",
+    "metadata": "notes of your own: they are kept with an answer that is stored, and change nothing in it",
     "service_tier": "there is one tier; the order of service is the node's",
     "safety_identifier": "nobody here watches users",
     "priority": "vLLM's: the order of service is the node's, first come, first served",

@@ -10,9 +10,9 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from meshnode.api.app import CHAT, DIALECTS
 from meshnode.api.batches.work import DialectWork
 from meshnode.api.context import ApiContext
+from meshnode.api.dialects import CHAT, DIALECTS
 from meshnode.api.generation import LARGE_BODY
 from meshnode.api.schema import Ask
 from meshnode.domain import OWNER, ServiceClass
@@ -149,6 +149,16 @@ async def test_a_dialect_completes_its_lines() -> None:
     found = await work.read(BATCH, 3, json.dumps(a_line("b", model="none")).encode())
     assert isinstance(found, NoLine)
     assert (found.custom_id, found.error.param) == ("b", "previous_response_id")
+
+
+async def test_a_line_is_no_part_of_a_conversation_that_the_node_remembers() -> None:
+    async def prepare(context: ApiContext, principal: Principal, ask: Ask) -> Ask:
+        return ask._replace(keep=ask.keep._replace(in_session=True))
+
+    work = DialectWork(a_context(Scripted([]), []), {"chat/completions": CHAT._replace(prepare=prepare)})
+    found = await work.read(BATCH, 3, json.dumps(a_line("a", session_id="s", store=True)).encode())
+    assert isinstance(found, NoLine)
+    assert (found.custom_id, found.error.param) == ("a", "session_id")
 
 
 async def test_a_large_line_is_read_as_well() -> None:
