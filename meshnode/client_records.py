@@ -129,58 +129,6 @@ class Model(ModelStatus, frozen=True, omit_defaults=False):
     active_bytes: int = 0
 
 
-class Health(Record, frozen=True, omit_defaults=False):
-    """Whether a model can answer: ``ok``, ``loading``, ``failed`` or ``stopping``."""
-
-    status: str
-    loading: tuple[LoadingModel, ...] = ()
-    fetching: tuple[Fetching, ...] = ()
-    failed: tuple[FailedModel, ...] = ()
-
-
-class LoadingModel(Record, frozen=True, omit_defaults=False):
-    """A model on its way into memory; ``progress`` in 0..1."""
-
-    id: ModelId
-    progress: float = 0.0
-
-
-class FailedModel(Record, frozen=True, omit_defaults=False):
-    """A model that cannot be loaded, and why."""
-
-    id: ModelId
-    reason: str = ""
-
-
-class Piece(Record, frozen=True, omit_defaults=False):
-    """A token and its text, or its bytes where it is only a part of a character."""
-
-    id: int
-    piece: str | tuple[int, ...]
-
-
-class TemplateHead(Record, frozen=True, omit_defaults=False):
-    """A version of a stored prompt; ``created_at`` in seconds since 1970, ``variables`` are its places to fill."""
-
-    id: str
-    version: int
-    created_at: int = 0
-    variables: tuple[str, ...] = ()
-
-
-class Turn(Record, frozen=True, omit_defaults=False):
-    """One message of a stored prompt."""
-
-    role: str
-    content: str
-
-
-class Template(TemplateHead, frozen=True, omit_defaults=False):
-    """A version of a stored prompt with its text, places as ``{{name}}``."""
-
-    messages: tuple[Turn, ...] = ()
-
-
 class Fit(Record, frozen=True, omit_defaults=False):
     """What a model takes (bytes) and where it would run: ``gpu``, ``split``, ``cpu`` or ``none``."""
 

@@ -88,7 +88,8 @@ class Connection(TrioASGIHTTPConnection):
         ours = as_error(error, request_id)
         if self._started:
             return
-        found = {"content-type": "application/json", **headers(ours)}
+        named = dict.fromkeys(("x-request-id", "request-id"), request_id) if request_id else {}
+        found = {"content-type": "application/json", **named, **headers(ours)}
         pairs = [(name.lower().encode(), value.encode()) for name, value in found.items()]
         await send({"type": "http.response.start", "status": ours.status, "headers": pairs})
         await send(

@@ -61,9 +61,9 @@ def principal() -> CallerId:
     return found.caller
 
 
-def paging() -> tuple[str | None, int, bool]:
+def paging(order: str = "desc") -> tuple[str | None, int, bool]:
     """``after``, ``limit`` and whether the ``order`` is newest first, of a list's query. Raises InvalidField."""
-    limit, order = request.args.get("limit", "20"), request.args.get("order", "desc")
+    limit, order = request.args.get("limit", "20"), request.args.get("order", order)
     if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:4]) <= MOST_LISTED or len(limit) > 4:
         raise invalid("limit", limit, f"a number from 1 to {MOST_LISTED}")
     if order not in ("asc", "desc"):
@@ -71,10 +71,10 @@ def paging() -> tuple[str | None, int, bool]:
     return request.args.get("after"), int(limit), order == "desc"
 
 
-async def found(context: ApiContext, wanted: Callable[[Job], bool]) -> JobPage:
+async def found(context: ApiContext, wanted: Callable[[Job], bool], order: str = "desc") -> JobPage:
     """The caller's jobs of a kind, as many as the query asks for. Raises InvalidField, NotFound."""
     who = principal()
-    after, limit, newest_first = paging()
+    after, limit, newest_first = paging(order)
     jobs: list[Job] = []
     while True:
         page = await context.jobs.jobs(who, after=after, limit=MOST_LISTED, newest_first=newest_first)

@@ -33,7 +33,7 @@ from meshnode.engine.pipe import Submit
 from meshnode.engine.sampling import Sampler
 from meshnode.engine.sequence import TokenSequence
 from meshnode.engine.templates import ChatTemplate
-from meshnode.errors import ContextLengthExceeded, InvalidField, UnsupportedParameter
+from meshnode.errors import TOO_LONG, ContextLengthExceeded, InvalidField, UnsupportedParameter
 
 _SEED_MASK = 2**64 - 1
 _LONG = 2**20
@@ -214,7 +214,7 @@ class Admission:
 
     def _too_long(self, length: str, wanted: str, param: str) -> ContextLengthExceeded:
         return ContextLengthExceeded(
-            f"the prompt has {length} tokens{wanted}; the model's context here is {self.limit}, answer included.",
+            f"{TOO_LONG}: it has {length} tokens{wanted}; the model's context here is {self.limit}, answer included.",
             hint="Shorten the conversation, or load the model with a larger context.",
             param=param,
         )

@@ -21,6 +21,13 @@ from clientele.checks.checklist import TARGET, Target
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 PROGRAM_S: Final = 900.0
 WIDTH: Final = 150
+NOWHERE: Final = "http://127.0.0.1:9"
+"""A proxy that is not there: what a client would send beyond this machine ends here."""
+ALONE: Final = {
+    "HTTP_PROXY": NOWHERE, "HTTPS_PROXY": NOWHERE, "http_proxy": NOWHERE, "https_proxy": NOWHERE,
+    "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost", "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "OPENAI_AGENTS_DISABLE_TRACING": "1", "LANGSMITH_TRACING": "false", "DO_NOT_TRACK": "1",
+}  # fmt: skip
 SIGNS: Final = {PASSED: "[green]passed[/green]", FAILED: "[red]FAILED[/red]", SKIPPED: "[yellow]skipped[/yellow]"}
 
 
@@ -87,7 +94,8 @@ def run(
     command: Sequence[str], target: Target, folder: Path, extra: Mapping[str, str] | None = None
 ) -> Iterator[Outcome]:
     """The outcomes that a program tells on stdout as JSON lines, as they come; one that breaks off is a failure."""
-    variables = environment() | {TARGET: json.dumps(asdict(target)), "PYTHONPATH": str(SCRIPTS)} | dict(extra or {})
+    aim = {TARGET: json.dumps(asdict(target)), "PYTHONPATH": str(SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1"}
+    variables = environment() | aim | ALONE | dict(extra or {})
     log = folder / "client.log"
     with log.open("wb") as err:
         process = subprocess.Popen(

@@ -32,6 +32,11 @@ _HEADERS: Final[Mapping[str, str]] = {
     "x-mesh-node": "Peer id of the node that answered.",
     "x-mesh-model": "The model that answered.",
     "x-mesh-route": "`local` or `peer`, how many were tried, and why this one.",
+    "x-mesh-transform": "What was done to a conversation that was too long, where that was asked for.",
+    "x-mesh-receipt": "Id of the receipt of an answer that a peer gave: `GET /api/receipts/{id}`.",
+    "x-mesh-cost": "What the answer cost, in micro-credits; 0 for one of this node's own. Of a stream, its last chunk.",
+    "x-mesh-cost-upstream": "What this node owes the peer for it.",
+    "x-mesh-margin": "The difference: nothing, this node resells at cost.",
     "x-mesh-queue-ms": "Milliseconds the request waited for its turn.",
     "x-mesh-overhead-ms": "Milliseconds that are neither waiting nor computing.",
     "retry-after": "Seconds until trying again may help, at most 120.",
@@ -40,7 +45,7 @@ _HEADERS: Final[Mapping[str, str]] = {
 }
 HEADERS: Final = _HEADERS
 """What answers carry, and what each says."""
-_OF_ANSWERS: Final = ("x-mesh-node", "x-mesh-model", "x-mesh-route", "x-mesh-queue-ms", "x-mesh-overhead-ms")
+_OF_ANSWERS: Final = tuple(name for name in _HEADERS if name.startswith("x-mesh-"))
 _OF_RETRIES: Final = ("retry-after", "retry-after-ms", "x-should-retry")
 _ABSTRACT: Final = (errors.RequestError, errors.ServingError)
 _OF_OWNERS: Final = (errors.DiskFull, errors.SourceFailed, errors.ModelFileRefused)
@@ -56,7 +61,7 @@ _REQUEST_ID: Final = Parameter("x-request-id", "header", "An id of the caller's 
 def document(endpoints: Sequence[Endpoint], *, version: str, server: str = "/") -> dict[str, Any]:
     """The whole document."""
     schemas = Schemas(
-        [body for each in endpoints for body in (each.body, each.other_body) if body is not None],
+        [body for each in endpoints for body in each.bodies],
         [kind for each in endpoints for shape in _shapes(each) for kind in structs_in(shape)]
         + list(ENVELOPES.values()),
     )
@@ -126,7 +131,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     parameters = [*_path_parameters(endpoint), *endpoint.parameters, _REQUEST_ID]
     found["parameters"] = [_parameter(each) for each in parameters]
     if endpoint.body is not None:
-        either = [schemas.of(kind) for kind in (endpoint.body, endpoint.other_body) if kind is not None]
+        either = [schemas.of(kind) for kind in endpoint.bodies]
         content = {endpoint.body_media: {"schema": {"anyOf": either} if len(either) > 1 else either[0]}}
         found["requestBody"] = {"required": True, "content": content}
     found["responses"] = {str(endpoint.status): _answer(endpoint, schemas)} | {
@@ -134,7 +139,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
         for status in statuses(endpoint)
     }
     for status, shape in endpoint.also:
-        found["responses"][str(status)] = _answer(endpoint._replace(answer=shape), schemas)
+        found["responses"][str(status)] = _answer(endpoint._replace(answer=shape, event=None), schemas)
     found["security"] = _security(endpoint.access)
     return found
 
@@ -146,6 +151,8 @@ def _path_parameters(endpoint: Endpoint) -> list[Parameter]:
 
 
 _PATH_WORDS: Final[Mapping[str, str]] = {
+    "id_": "Its id.",
+    "receipt": "Its id, as the answer's `x-mesh-receipt` had it.",
     "model": "The model's name, which may contain a colon and slashes.",
     "name": "The model's name, which may contain a colon and slashes.",
 }

@@ -69,7 +69,7 @@ class Endpoint(NamedTuple):
     access: Access = Access.KEY
     parameters: tuple[Parameter, ...] = ()
     body: type | None = None
-    other_body: type | None = None
+    other_bodies: tuple[type, ...] = ()
     """What may come instead."""
     body_media: str = "application/json"
     answer: Shape | None = None
@@ -82,6 +82,11 @@ class Endpoint(NamedTuple):
     """Further statuses whose body is no error's."""
     generates: bool = False
     """A model answers: the headers about its way come with it, and it may fail as models do."""
+
+    @property
+    def bodies(self) -> tuple[type, ...]:
+        """All that may come in."""
+        return () if self.body is None else (self.body, *self.other_bodies)
 
 
 def structs_in(shape: Shape | None) -> list[type]:

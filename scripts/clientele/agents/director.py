@@ -26,7 +26,7 @@ Body = dict[str, Any]
 
 @dataclass
 class Script:
-    """What the model is made to say: one call of ``tool`` with ``arguments`` (none where empty), then the last words."""
+    """What the model is made to say: a call of ``tool`` with ``arguments`` (none where empty), then the last words."""
 
     tool: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)

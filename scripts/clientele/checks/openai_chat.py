@@ -146,16 +146,29 @@ def completions(of: Subject) -> None:
     assert answer.usage is not None, "no usage"
 
 
-@check("completions: echo and logprobs")
+@check("completions: echo")
 def completions_echo(of: Subject) -> None:
-    """The prompt in front of the answer, tokens scored."""
-    answer = of.sdk.completions.create(
-        model=of.model, prompt="The sky is", max_tokens=3, echo=True, logprobs=2, temperature=0
-    )
+    """The prompt in front of the answer."""
+    answer = of.sdk.completions.create(model=of.model, prompt="The sky is", max_tokens=3, echo=True)
     assert answer.choices[0].text.startswith("The sky is"), f"no echo: {answer.choices[0].text!r}"
+
+
+@check("completions: logprobs")
+def completions_logprobs(of: Subject) -> None:
+    """Every token scored."""
+    answer = of.sdk.completions.create(model=of.model, prompt="The sky is", max_tokens=3, logprobs=2)
     scores = answer.choices[0].logprobs
     assert scores is not None and scores.tokens and scores.top_logprobs, "no logprobs"
     same(len(scores.tokens), len(scores.token_logprobs or []), "scores")
+
+
+@check("completions: echo with logprobs")
+def completions_echo_scored(of: Subject) -> None:
+    """The prompt's tokens scored too, but for the first."""
+    answer = of.sdk.completions.create(model=of.model, prompt="The sky is", max_tokens=3, echo=True, logprobs=2)
+    scores = answer.choices[0].logprobs
+    assert scores is not None and scores.tokens, "no logprobs"
+    same("".join(scores.tokens), answer.choices[0].text, "tokens")
 
 
 @check("completions: a stream")

@@ -96,8 +96,8 @@ def stream(of: Subject) -> None:
 
 @check("responses: the SDK's accumulator")
 def accumulate(of: Subject) -> None:
-    """``responses.stream`` ends with the whole response."""
-    with of.sdk.responses.stream(model=of.model, input="Say hello.", max_output_tokens=16) as running:
+    """``responses.stream`` ends with the whole response, where the answer is not cut: the package wants it complete."""
+    with of.sdk.responses.stream(model=of.model, input="Say hello.", max_output_tokens=300) as running:
         text = "".join(event.delta for event in running if event.type == "response.output_text.delta")
         final = running.get_final_response()
     assert text, "no deltas"
@@ -107,7 +107,15 @@ def accumulate(of: Subject) -> None:
 @check("responses: a forced call, its result sent back")
 def tools(of: Subject) -> None:
     """Both halves of a function call, statelessly."""
-    answer = ask(of, input=QUESTION, tools=[TOOL], tool_choice="required", max_output_tokens=400, temperature=0)
+    answer = ask(
+        of,
+        input=QUESTION,
+        tools=[TOOL],
+        tool_choice="required",
+        max_output_tokens=400,
+        temperature=0,
+        parallel_tool_calls=False,
+    )
     calls = [item for item in answer.output if isinstance(item, ResponseFunctionToolCall)]
     assert calls, f"no call: {[item.type for item in answer.output]}"
     weather(calls[0].arguments)
@@ -123,7 +131,7 @@ def streamed_call(of: Subject) -> None:
     """The arguments come in pieces and end with done."""
     asked: Any = {
         "model": of.model, "input": QUESTION, "tools": [TOOL], "max_output_tokens": 400, "temperature": 0,
-        "tool_choice": {"type": "function", "name": "get_weather"}, "stream": True,
+        "tool_choice": {"type": "function", "name": "get_weather"}, "stream": True, "parallel_tool_calls": False,
     }  # fmt: skip
     events = in_order(of.sdk.responses.create(**asked))
     pieces = "".join(event.delta for event in events if event.type == "response.function_call_arguments.delta")

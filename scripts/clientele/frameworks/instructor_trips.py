@@ -6,7 +6,7 @@ from typing import Literal
 
 import instructor
 from openai import OpenAI
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from clientele.checks.checklist import Checklist, Target, target
 
@@ -16,16 +16,17 @@ check = Checklist[Target]()
 class Animal(BaseModel):
     """What is asked for."""
 
+    model_config = ConfigDict(extra="forbid")
     kind: Literal["cat", "dog"]
     legs: int = Field(ge=0, le=8)
 
 
-def made(of: Target, mode: instructor.Mode) -> Animal:
+def made(of: Target, mode: instructor.Mode, **more: bool) -> Animal:
     """An animal, by one of instructor's modes."""
     sdk = OpenAI(base_url=f"{of.api}/v1", api_key="unused", max_retries=0, timeout=90)
     found: Animal = instructor.from_openai(sdk, mode=mode).chat.completions.create(
         model=of.model, response_model=Animal, messages=[{"role": "user", "content": "An animal."}], max_tokens=200,
-        temperature=0, max_retries=1,
+        temperature=0, max_retries=1, **more,
     )  # fmt: skip
     return found
 
@@ -33,7 +34,7 @@ def made(of: Target, mode: instructor.Mode) -> Animal:
 @check("an object by a forced call (Mode.TOOLS)")
 def tools(of: Target) -> None:
     """The default mode."""
-    assert isinstance(made(of, instructor.Mode.TOOLS), Animal), "no object"
+    assert isinstance(made(of, instructor.Mode.TOOLS, parallel_tool_calls=False), Animal), "no object"
 
 
 @check("an object by a schema (Mode.JSON_SCHEMA)")
@@ -46,13 +47,10 @@ def schema(of: Target) -> None:
 def partial(of: Target) -> None:
     """A stream of growing objects."""
     sdk = OpenAI(base_url=f"{of.api}/v1", api_key="unused", max_retries=0, timeout=90)
-    last = None
-    for last in instructor.from_openai(sdk, mode=instructor.Mode.TOOLS).chat.completions.create_partial(
+    *_, last = instructor.from_openai(sdk, mode=instructor.Mode.TOOLS).chat.completions.create_partial(
         model=of.model, response_model=Animal, messages=[{"role": "user", "content": "An animal."}], max_tokens=200,
-        temperature=0,
-    ):  # fmt: skip
-        pass
-    assert last is not None, "nothing"
+        temperature=0, parallel_tool_calls=False,
+    )  # fmt: skip
     assert last.kind in {"cat", "dog"}, f"object: {last!r}"
 
 

@@ -92,15 +92,18 @@ def anthropic(of: Target) -> None:
 @check("errors are litellm's own classes")
 def errors(of: Target) -> None:
     """Context, and a model that is not there."""
+    long = [{"role": "user", "content": "word " * 9000}]
+    raised(litellm.ContextWindowExceededError, openai_route(of), long)
+    raised(litellm.NotFoundError, openai_route(of) | {"model": "openai/nobody"}, HI)
+
+
+def raised(kind: type[Exception], route: dict[str, Any], messages: list[Any]) -> None:
+    """Raises AssertionError where the call does not raise ``kind``."""
     try:
-        litellm.completion(**openai_route(of), messages=[{"role": "user", "content": "word " * 9000}], max_tokens=1)
-    except litellm.ContextWindowExceededError:
-        pass
-    try:
-        litellm.completion(**(openai_route(of) | {"model": "openai/nobody"}), messages=HI, max_tokens=1)
-    except litellm.NotFoundError:
+        litellm.completion(**route, messages=messages, max_tokens=1)
+    except kind:
         return
-    raise AssertionError("a model that is not there answered")
+    raise AssertionError(f"answered instead of {kind.__name__}")
 
 
 if __name__ == "__main__":

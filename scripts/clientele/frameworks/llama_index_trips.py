@@ -1,7 +1,6 @@
 """LlamaIndex: OpenAILike for chat, tools and objects, OpenAILikeEmbedding for an index."""
 
-from __future__ import annotations
-
+from enum import StrEnum
 from typing import Any, Literal
 
 from llama_index.core import Document, VectorStoreIndex
@@ -14,6 +13,13 @@ from pydantic import BaseModel
 from clientele.checks.checklist import Checklist, Target, same, target
 
 check = Checklist[Target]()
+
+
+class Place(StrEnum):
+    """Where to look."""
+
+    GARDEN = "garden"
+    HOUSE = "house"
 
 
 class Animal(BaseModel):
@@ -45,9 +51,9 @@ def tools(of: Target) -> None:
     """A function of one argument out of two words."""
     called: list[str] = []
 
-    def look(where: Literal["garden", "house"]) -> str:
+    def look(where: Place) -> str:
         """Look for an animal."""
-        called.append(where)
+        called.append(str(where))
         return "a cat"
 
     done = model(of).predict_and_call(

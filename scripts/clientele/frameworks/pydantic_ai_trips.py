@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
-from pydantic_ai import Agent, NativeOutput, ToolOutput
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_ai import Agent, NativeOutput, RunContext, ToolOutput
 from pydantic_ai.models import Model
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.tools import ToolDefinition
 
 from clientele.checks.checklist import Checklist, Target, same, target
 
@@ -21,6 +22,7 @@ SHORT: Any = {"max_tokens": 200, "temperature": 0, "parallel_tool_calls": False}
 class Animal(BaseModel):
     """What is asked for."""
 
+    model_config = ConfigDict(extra="forbid")
     kind: Literal["cat", "dog"]
     legs: int = Field(ge=0, le=8)
 
@@ -54,11 +56,11 @@ def native(of: Target) -> None:
 
 @check("a tool is called, its result goes back, an object comes")
 def tool(of: Target) -> None:
-    """The agent's own loop: every step is a forced call."""
+    """The agent's own loop, of two forced calls: the tool's, then that of the output."""
     asked: list[str] = []
-    agent = Agent(chat(of), output_type=ToolOutput(Animal))
+    agent = Agent(chat(of), deps_type=type(None), output_type=ToolOutput(Animal), prepare_output_tools=later)
 
-    @agent.tool_plain
+    @agent.tool_plain(prepare=first)
     def look(where: Literal["garden", "house"]) -> str:
         """Look for an animal."""
         asked.append(where)
@@ -66,7 +68,17 @@ def tool(of: Target) -> None:
 
     done = agent.run_sync("Look in the garden, then tell the animal.", model_settings=SHORT)
     assert isinstance(done.output, Animal), f"output: {done.output!r}"
-    assert set(asked) <= {"garden", "house"}, f"arguments: {asked}"
+    assert asked and set(asked) <= {"garden", "house"}, f"arguments: {asked}"
+
+
+async def first(context: RunContext[None], tool: ToolDefinition) -> ToolDefinition | None:
+    """Offer the tool in the first step only."""
+    return tool if context.run_step == 1 else None
+
+
+async def later(context: RunContext[None], tools: list[ToolDefinition]) -> list[ToolDefinition]:
+    """Offer the output's tool from the second step on."""
+    return tools if context.run_step > 1 else []
 
 
 @check("an agent's answer (responses)")

@@ -128,7 +128,7 @@ const checks = {
     truth(/^response\.(completed|incomplete)$/.test(events.at(-1).type), `last event: ${events.at(-1).type}`);
   },
   "responses: the SDK's accumulator": async () => {
-    const runner = sdk.responses.stream({ model, input: "Say hello.", max_output_tokens: 16 });
+    const runner = sdk.responses.stream({ model, input: "Say hello.", max_output_tokens: 300 });
     let text = "";
     for await (const event of runner) if (event.type === "response.output_text.delta") text += event.delta;
     truth(text, "no deltas");

@@ -10,9 +10,9 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from meshnode.api.app import CHAT, DIALECTS
 from meshnode.api.batches.work import DialectWork
 from meshnode.api.context import ApiContext
+from meshnode.api.dialects import CHAT, DIALECTS
 from meshnode.api.generation import LARGE_BODY
 from meshnode.api.schema import Ask
 from meshnode.domain import OWNER, ServiceClass
