@@ -126,6 +126,8 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
         "tags": [endpoint.room],
         "summary": endpoint.summary,
     }
+    if endpoint.same_as:
+        found["x-same-as"] = endpoint.same_as
     if endpoint.about:
         found["description"] = endpoint.about
     parameters = [*_path_parameters(endpoint), *endpoint.parameters, _REQUEST_ID]

@@ -80,6 +80,8 @@ class Endpoint(NamedTuple):
     refused: tuple[int, ...] = ()
     also: tuple[tuple[int, Shape], ...] = ()
     """Further statuses whose body is no error's."""
+    same_as: str = ""
+    """The path at which the same is asked, where this one is only another way there."""
     generates: bool = False
     """A model answers: the headers about its way come with it, and it may fail as models do."""
 

@@ -166,18 +166,19 @@ def _paths(spoken: Spoken) -> list[Endpoint]:
         about=spoken.about,
         generates=True,
     )
-    root = base._replace(
+    other = base._replace(same_as=base.path)
+    root = other._replace(
         path=f"/{spoken.path}", name=f"{spoken.name}AtRoot", summary=f"{spoken.summary}, where llama.cpp's clients look"
     )
     return [
         base,
         *([root] if spoken.at_root else []),
-        base._replace(
+        other._replace(
             path=f"/v1/models/{{model}}/{spoken.path}",
             name=f"{spoken.name}OfModel",
             summary=f"{spoken.summary}, with the model in the path",
         ),
-        base._replace(
+        other._replace(
             path=f"/openai/deployments/{{model}}/{spoken.path}",
             name=f"{spoken.name}OfDeployment",
             summary=f"{spoken.summary}, where Azure's clients look for it",

@@ -110,7 +110,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "provider": "Which nodes may answer and in which order: `order`, `only`, `ignore`, `sort`, `max_price` and more.",
     "privacy": "Who may see the prompt; a class that cannot be held is refused, never lowered.",
     "max_cost": "What the whole answer may cost, in micro-credits.",
-    "session_id": "Which conversation this belongs to: its requests go to the same place. Also as `x-session-id`.",
+    "session_id": "Which conversation this belongs to: it stays in one place; with `store` it is remembered.",
     # documented elsewhere
     "lora": "Adapters to put on the model.",
     "modalities": "What the answer may consist of.",
