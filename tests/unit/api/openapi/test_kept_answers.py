@@ -20,6 +20,19 @@ async def test_jobs() -> None:
         check(path, "get", (await client.get(there)).json(), status=404)
 
 
+async def test_stored_chats() -> None:
+    path = "/v1/chat/completions/{id_}"
+    async with running_api() as api, api.client() as client:
+        there = "/v1/chat/completions"
+        kept = (await client.post(there, json=CHAT | {"store": True, "metadata": {"a": "b"}})).json()
+        check(there, "get", (await client.get(there)).json())
+        there = f"{there}/{kept['id']}"
+        check(path, "get", (await client.get(there)).json())
+        check(path, "post", (await client.post(there, json={"metadata": {"c": "d"}})).json())
+        check(f"{path}/messages", "get", (await client.get(f"{there}/messages")).json())
+        check(path, "delete", (await client.delete(there)).json())
+
+
 async def test_stored_responses() -> None:
     path = "/v1/responses/{id_}"
     async with running_api() as api, api.client() as client:
