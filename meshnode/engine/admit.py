@@ -88,15 +88,14 @@ class Admission:
         wanted = min(request.stopping.max_tokens or _ANSWER, self.limit // 4)
         room = max(1, wanted, request.stopping.min_tokens)
 
-        def fits(messages: tuple[Message, ...]) -> bool:
+        def length(messages: tuple[Message, ...]) -> int | None:
             try:
-                reading = self.read(msgspec.structs.replace(request, messages=messages))
+                return len(self.read(msgspec.structs.replace(request, messages=messages)).tokens)
             except ContextLengthExceeded:
-                return False
-            return len(reading.tokens) + room <= self.limit
+                return None
 
-        most = _CHARACTERS_PER_TOKEN * self.limit
-        return msgspec.structs.replace(request, messages=middle_out(request.messages, fits, most_characters=most))
+        bounds = {"most": self.limit - room, "most_characters": _CHARACTERS_PER_TOKEN * self.limit}
+        return msgspec.structs.replace(request, messages=middle_out(request.messages, length, **bounds))
 
     def _choice(self, form: Form, bad_words: TokenWords, index: int, sequence: TokenSequence) -> Choice:
         """One of the answers."""

@@ -1,4 +1,4 @@
-"""The endpoints of what is kept for its principal: jobs, stored responses, files and batches."""
+"""The endpoints of what is kept for its principal: jobs, stored answers, sessions, files and batches."""
 
 from __future__ import annotations
 
@@ -75,6 +75,24 @@ KEPT: Final = (
     _kept("DELETE", "/v1/jobs/{id_}", "deleteJob", "Jobs", "Stop and forget one", told.Deleted),
     _kept("GET", "/v1/sessions/{id_}", "retrieveSession", "Jobs", "Show a remembered conversation", told.SessionTold),
     _kept("DELETE", "/v1/sessions/{id_}", "deleteSession", "Jobs", "Forget one", told.Deleted),
+    _kept(
+        "GET", "/v1/chat/completions", "listStoredChats", "Stored chats", "List them", told.ChatPage,
+        parameters=(
+            _AFTER, _LIMIT, _ORDER,
+            Parameter("model", "query", "Only those of this model."),
+            Parameter("metadata", "query", "Only those with these notes: `metadata[key]=value`."),
+        ),
+    ),
+    _kept("GET", "/v1/chat/completions/{id_}", "retrieveStoredChat", "Stored chats", "Fetch one", told.StoredChat),
+    _kept(
+        "POST", "/v1/chat/completions/{id_}", "updateStoredChat", "Stored chats", "Put other metadata on one",
+        told.StoredChat, body=StoredFields,
+    ),
+    _kept("DELETE", "/v1/chat/completions/{id_}", "deleteStoredChat", "Stored chats", "Forget one", told.Deleted),
+    _kept(
+        "GET", "/v1/chat/completions/{id_}/messages", "listStoredChatMessages", "Stored chats",
+        "List the messages that were answered", told.ChatMessagePage, parameters=(_AFTER, _LIMIT, _ORDER),
+    ),
     _kept(
         "POST", "/v1/files", "uploadFile", "Files", "Upload requests for a batch", told.FileTold,
         body=Upload, body_media="multipart/form-data",

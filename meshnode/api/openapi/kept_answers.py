@@ -80,6 +80,32 @@ class Deleted(Told):
     deleted: bool
 
 
+class StoredChat(Told):
+    """A stored chat completion: what was answered, and its metadata."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[dict[str, Any]]
+    usage: dict[str, Any]
+    timings: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+class ChatPage(Page):
+    """Some stored chat completions."""
+
+    data: list[StoredChat]
+
+
+class ChatMessagePage(Page):
+    """Some messages that were answered."""
+
+    data: list[dict[str, Any]]
+
+
 class SessionTold(Told):
     """A conversation that the node remembers; messages as chat completions has them."""
 

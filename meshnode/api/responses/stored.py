@@ -52,6 +52,8 @@ def response_of(job: Job, *, encrypted: bool = False) -> dict[str, Any]:
     if job.status is JobStatus.CANCELLED:
         renderer.failed(Cancelled("it was cancelled."))
     response = renderer.whole()
+    if response["status"] == "cancelled":
+        response["error"] = None  # a stream has to say why it ends; here the status does
     if response["status"] == "completed" and job.background:
         response["completed_at"] = job.ended
     return response

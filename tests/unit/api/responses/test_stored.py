@@ -49,6 +49,7 @@ def test_a_response_stands_as_its_job_does(events: Any, status: JobStatus, expec
     job = kept(asked(background=True), events=events, status=status)
     response = Response.model_validate(response_of(job), strict=True)
     assert (response.id, response.status, response.background) == ("resp_0a", expected, True)
+    assert (response.error is not None) is (expected == "failed")
     assert response.completed_at == (1_700_000_009 if expected == "completed" else None)
 
 
