@@ -23,25 +23,15 @@ async def test_jobs() -> None:
 async def test_stored_chats() -> None:
     path = "/v1/chat/completions/{id_}"
     async with running_api() as api, api.client() as client:
-<<<<<<< HEAD
         asked = CHAT | {"store": True, "metadata": {"a": "b"}}
         there = f"/v1/chat/completions/{(await client.post('/v1/chat/completions', json=asked)).json()['id']}"
         check(path, "get", (await client.get(there)).json())
         check("/v1/chat/completions", "get", (await client.get("/v1/chat/completions")).json())
         check(path, "post", (await client.post(there, json={"metadata": {}})).json())
-=======
-        there = "/v1/chat/completions"
-        kept = (await client.post(there, json=CHAT | {"store": True, "metadata": {"a": "b"}})).json()
-        check(there, "get", (await client.get(there)).json())
-        there = f"{there}/{kept['id']}"
-        check(path, "get", (await client.get(there)).json())
-        check(path, "post", (await client.post(there, json={"metadata": {"c": "d"}})).json())
->>>>>>> docs
         check(f"{path}/messages", "get", (await client.get(f"{there}/messages")).json())
         check(path, "delete", (await client.delete(there)).json())
 
 
-<<<<<<< HEAD
 async def test_history() -> None:
     admin = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
     async with running_api() as api, api.client() as client:
@@ -50,8 +40,6 @@ async def test_history() -> None:
         check("/api/history", "delete", (await client.delete("/api/history", headers=admin)).json())
 
 
-=======
->>>>>>> docs
 async def test_stored_responses() -> None:
     path = "/v1/responses/{id_}"
     async with running_api() as api, api.client() as client:
