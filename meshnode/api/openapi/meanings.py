@@ -158,6 +158,7 @@ INSIDE: Final[Mapping[str, Mapping[str, str]]] = {
         "anchor": "From when its days are counted.",
         "seconds": "How long it is kept.",
     },
+    "StoredFields": {"metadata": "Notes of your own in the place of those it has."},
     "BatchFields": {
         "input_file_id": "The file of requests.",
         "endpoint": "Which endpoint all of them are for.",
