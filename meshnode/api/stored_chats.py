@@ -6,20 +6,23 @@ Source: OpenAI's API reference for stored chat completions.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated, Any, Final
 
 import msgspec
 from quart import Blueprint, request
 
 from meshnode.api.admin import fields_of
+from meshnode.api.asgi import caller
 from meshnode.api.context import ApiContext
 from meshnode.api.dialect import Dialect
 from meshnode.api.fields import text
-from meshnode.api.jobs import found, listed, paging, principal
+from meshnode.api.jobs import found
 from meshnode.api.kept import whole
+from meshnode.api.paging import page, paging
 from meshnode.api.sessions import shown
 from meshnode.domain import Message
-from meshnode.errors import InvalidField, NotFound
+from meshnode.errors import NotFound
 from meshnode.gateway.job import Job, JobStatus
 from meshnode.storage.vault import absent
 
@@ -47,8 +50,9 @@ def stored_chats(context: ApiContext, chat: Dialect) -> Blueprint:
     @routes.get("/v1/chat/completions")
     async def listing() -> dict[str, Any]:
         """The caller's, oldest first unless the query says otherwise, of one ``model`` or with some ``metadata``."""
-        page = await found(context, lambda job: _is_one(chat, job) and _asked_for(job), order="asc")
-        return listed([_told(context, chat, job) for job in page.jobs], more=page.more)
+        return await found(
+            context, lambda job: _is_one(chat, job) and _asked_for(job), partial(_told, context, chat), "asc"
+        )
 
     @routes.get("/v1/chat/completions/<id_>")
     async def one(id_: str) -> dict[str, Any]:
@@ -69,7 +73,7 @@ def stored_chats(context: ApiContext, chat: Dialect) -> Blueprint:
     async def delete(id_: str) -> dict[str, Any]:
         """Forget it."""
         await _stored(context, chat, id_)
-        await context.jobs.delete(principal(), id_)
+        await context.jobs.delete(caller(), id_)
         return {"id": id_, "object": "chat.completion.deleted", "deleted": True}
 
     _messages(routes, context, chat)
@@ -82,16 +86,13 @@ def _messages(routes: Blueprint, context: ApiContext, chat: Dialect) -> None:
         """The messages that were answered, oldest first unless the query says otherwise."""
         job = await _stored(context, chat, id_)
         data = [_message(job, number, message) for number, message in enumerate(job.request.messages)]
-        after, limit, newest_first = paging("asc")
-        ordered = data[::-1] if newest_first else data
-        start = _behind(ordered, after)
-        return listed(ordered[start : start + limit], more=len(ordered) > start + limit)
+        return page(data, paging(request.args, "asc"))
 
 
 async def _stored(context: ApiContext, chat: Dialect, id_: str) -> Job:
     """The stored answer of that id. Raises NotFound."""
     try:
-        job = await context.jobs.job(principal(), id_)
+        job = await context.jobs.job(caller(), id_)
     except NotFound:
         raise absent("chat completion", id_) from None
     if not _is_one(chat, job):
@@ -123,13 +124,3 @@ def _told(context: ApiContext, chat: Dialect, job: Job) -> dict[str, Any]:
 
 def _message(job: Job, number: int, message: Message) -> dict[str, Any]:
     return {"id": f"{job.id}-{number}", **shown(message)}
-
-
-def _behind(data: list[dict[str, Any]], after: str | None) -> int:
-    """Where the page begins. Raises InvalidField for an id that is not there."""
-    if after is None:
-        return 0
-    for place, entry in enumerate(data, start=1):
-        if entry["id"] == after:
-            return place
-    raise InvalidField("after: there is no such message.", hint="Allowed: the id of a message.", param="after")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import structlog
 import trio
 import trio.lowlevel
 import trio.testing
@@ -253,9 +254,12 @@ async def test_a_defect_ends_the_batch_and_not_the_node(
         async def answer(self, batch: Batch, line: Line) -> Answered:
             raise ZeroDivisionError("SECRET")
 
-    async with kept() as there, carried_out(there, Broken()):
-        batch = await over(there, await created(there, b"a"))
-        assert there.batches.standing().batches == 0
+    with structlog.testing.capture_logs() as logs:
+        async with kept() as there, carried_out(there, Broken()):
+            batch = await over(there, await created(there, b"a"))
+            assert there.batches.standing().batches == 0
+    assert any("ZeroDivisionError" in str(line) for line in logs)
+    assert not any("SECRET" in str(line) or "exc_info" in line for line in logs)
     assert batch.status is BatchStatus.FAILED
     assert batch.faults[0].code == InternalFault.code
     assert "SECRET" not in batch.faults[0].message
