@@ -19,21 +19,20 @@ from typing import Any, TypeVar
 import httpx2
 
 from meshnode import client_asks as asks
-from meshnode.client_asks import Ask, Flow, Lines, raise_envelope
-from meshnode.client_records import (
-    Credits,
+from meshnode.client_answers import (
+    Catalog,
+    Comparison,
+    Explanation,
     Health,
-    History,
-    Model,
-    Outlook,
-    Peer,
+    JobStatus,
     Piece,
-    PullProgress,
-    Served,
-    Status,
+    Ranked,
+    Receipt,
     Template,
     TemplateHead,
 )
+from meshnode.client_reading import Ask, Flow, Lines, raise_envelope
+from meshnode.client_records import Credits, History, Model, Outlook, Peer, PullProgress, Served, Status
 from meshnode.client_road import CONTROL_SOCKET as CONTROL_SOCKET
 from meshnode.client_road import Road, home_road, timeouts, translated, url_road
 from meshnode.client_road import start_command as start_command
@@ -176,6 +175,34 @@ class Client:
         """Forget all of it, everybody's; gives what there was."""
         return self.ask(asks.clear_history())
 
+    # --- comparing, ranking, later ----------------------------------------------------------------------
+
+    def compare(self, models: Iterable[str], messages: Iterable[Mapping[str, Any]], **fields: Any) -> Comparison:
+        """One prompt to two to eight models at a time; ``fields`` are those of a chat request."""
+        return self.ask(asks.compare(models, messages, **fields))
+
+    def rerank(
+        self, query: str, documents: Iterable[str], *, model: str | None = None, top_n: int | None = None
+    ) -> tuple[Ranked, ...]:
+        """Documents by how well they answer a question, best first. Raises CapabilityUnavailable."""
+        return self.ask(asks.rerank(query, documents, model, top_n))
+
+    def jobs(self, *, after: str | None = None) -> tuple[JobStatus, ...]:
+        """The caller's jobs without their answers, newest first, a page of them."""
+        return self.ask(asks.jobs(after))
+
+    def job(self, id_: str) -> JobStatus:
+        """A job, with its answer once it is over. Raises NotFound."""
+        return self.ask(asks.job(id_))
+
+    def cancel_job(self, id_: str) -> JobStatus:
+        """Stop a job; one that is over stays as it is. Raises NotFound."""
+        return self.ask(asks.cancel_job(id_))
+
+    def delete_job(self, id_: str) -> None:
+        """Stop and forget a job. Raises NotFound."""
+        self.ask(asks.delete_job(id_))
+
     # --- the mesh -------------------------------------------------------------------------------------
 
     def peers(self) -> tuple[Peer, ...]:
@@ -189,6 +216,18 @@ class Client:
     def credits_json(self) -> bytes:
         """``/api/credits`` as the node wrote it."""
         return self.ask(asks.raw(asks.credits_()))
+
+    def catalog(self) -> Catalog:
+        """What can be asked of the node now, here and in its mesh, and how fast it answered lately."""
+        return self.ask(asks.catalog())
+
+    def receipt(self, id_: str) -> Receipt:
+        """What one answer of a peer cost, by the id it came with. Raises NotFound."""
+        return self.ask(asks.receipt(id_))
+
+    def explain(self, request: Mapping[str, Any]) -> Explanation:
+        """Who would answer the body of a chat, a completion or an embedding, and why not others; nobody is asked."""
+        return self.ask(asks.explain(request))
 
     def join(self, address: str) -> PeerId:
         """Connect to ``…/p2p/<id>``, now and at each start. Raises InvalidField or Unreachable."""

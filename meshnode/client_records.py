@@ -59,6 +59,14 @@ class MeshStatus(Record, frozen=True, omit_defaults=False):
     client_only: bool = False
 
 
+class BatchStatus(Record, frozen=True, omit_defaults=False):
+    """Batches that are not over, how many of their requests are being answered now, and how many wait."""
+
+    unfinished: int = 0
+    lines_running: int = 0
+    lines_waiting: int = 0
+
+
 class Fetching(Record, frozen=True, omit_defaults=False):
     """A model on its way to the disk: ``phase`` as of a pull, ``progress`` of the fetching in 0..1."""
 
@@ -83,6 +91,7 @@ class Status(Record, frozen=True, omit_defaults=False):
     draining: bool = False
     generating: int = 0
     queued: int = 0
+    batches: BatchStatus = BatchStatus()
     mesh: MeshStatus = MeshStatus()
 
 
@@ -118,58 +127,6 @@ class Model(ModelStatus, frozen=True, omit_defaults=False):
     state_bytes: int = 0
     row_floats: int = 0
     active_bytes: int = 0
-
-
-class Health(Record, frozen=True, omit_defaults=False):
-    """Whether a model can answer: ``ok``, ``loading``, ``failed`` or ``stopping``."""
-
-    status: str
-    loading: tuple[LoadingModel, ...] = ()
-    fetching: tuple[Fetching, ...] = ()
-    failed: tuple[FailedModel, ...] = ()
-
-
-class LoadingModel(Record, frozen=True, omit_defaults=False):
-    """A model on its way into memory; ``progress`` in 0..1."""
-
-    id: ModelId
-    progress: float = 0.0
-
-
-class FailedModel(Record, frozen=True, omit_defaults=False):
-    """A model that cannot be loaded, and why."""
-
-    id: ModelId
-    reason: str = ""
-
-
-class Piece(Record, frozen=True, omit_defaults=False):
-    """A token and its text, or its bytes where it is only a part of a character."""
-
-    id: int
-    piece: str | tuple[int, ...]
-
-
-class TemplateHead(Record, frozen=True, omit_defaults=False):
-    """A version of a stored prompt; ``created_at`` in seconds since 1970, ``variables`` are its places to fill."""
-
-    id: str
-    version: int
-    created_at: int = 0
-    variables: tuple[str, ...] = ()
-
-
-class Turn(Record, frozen=True, omit_defaults=False):
-    """One message of a stored prompt."""
-
-    role: str
-    content: str
-
-
-class Template(TemplateHead, frozen=True, omit_defaults=False):
-    """A version of a stored prompt with its text, places as ``{{name}}``."""
-
-    messages: tuple[Turn, ...] = ()
 
 
 class Fit(Record, frozen=True, omit_defaults=False):

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import httpx2
 
-from meshnode.client_asks import TIMEOUT_S
+from meshnode.client_reading import TIMEOUT_S
 from meshnode.errors import ConfigError, DeadlineExceeded, Forbidden, NodeNotRunning
 
 CONTROL_SOCKET: Final = "control.sock"

@@ -20,21 +20,20 @@ import httpx2
 import trio
 
 from meshnode import client_asks as asks
-from meshnode.client_asks import Ask, Flow, Lines, raise_envelope
-from meshnode.client_records import (
-    Credits,
+from meshnode.client_answers import (
+    Catalog,
+    Comparison,
+    Explanation,
     Health,
-    History,
-    Model,
-    Outlook,
-    Peer,
+    JobStatus,
     Piece,
-    PullProgress,
-    Served,
-    Status,
+    Ranked,
+    Receipt,
     Template,
     TemplateHead,
 )
+from meshnode.client_reading import Ask, Flow, Lines, raise_envelope
+from meshnode.client_records import Credits, History, Model, Outlook, Peer, PullProgress, Served, Status
 from meshnode.client_road import Road, home_road, timeouts, translated, url_road
 from meshnode.domain import Message, ModelId, PeerId
 
@@ -177,6 +176,34 @@ class Client:
         """Forget all of it, everybody's; gives what there was."""
         return await self.ask(asks.clear_history())
 
+    # --- comparing, ranking, later ----------------------------------------------------------------------
+
+    async def compare(self, models: Iterable[str], messages: Iterable[Mapping[str, Any]], **fields: Any) -> Comparison:
+        """One prompt to two to eight models at a time; ``fields`` are those of a chat request."""
+        return await self.ask(asks.compare(models, messages, **fields))
+
+    async def rerank(
+        self, query: str, documents: Iterable[str], *, model: str | None = None, top_n: int | None = None
+    ) -> tuple[Ranked, ...]:
+        """Documents by how well they answer a question, best first. Raises CapabilityUnavailable."""
+        return await self.ask(asks.rerank(query, documents, model, top_n))
+
+    async def jobs(self, *, after: str | None = None) -> tuple[JobStatus, ...]:
+        """The caller's jobs without their answers, newest first, a page of them."""
+        return await self.ask(asks.jobs(after))
+
+    async def job(self, id_: str) -> JobStatus:
+        """A job, with its answer once it is over. Raises NotFound."""
+        return await self.ask(asks.job(id_))
+
+    async def cancel_job(self, id_: str) -> JobStatus:
+        """Stop a job; one that is over stays as it is. Raises NotFound."""
+        return await self.ask(asks.cancel_job(id_))
+
+    async def delete_job(self, id_: str) -> None:
+        """Stop and forget a job. Raises NotFound."""
+        await self.ask(asks.delete_job(id_))
+
     # --- the mesh -------------------------------------------------------------------------------------
 
     async def peers(self) -> tuple[Peer, ...]:
@@ -190,6 +217,18 @@ class Client:
     async def credits_json(self) -> bytes:
         """``/api/credits`` as the node wrote it."""
         return await self.ask(asks.raw(asks.credits_()))
+
+    async def catalog(self) -> Catalog:
+        """What can be asked of the node now, here and in its mesh, and how fast it answered lately."""
+        return await self.ask(asks.catalog())
+
+    async def receipt(self, id_: str) -> Receipt:
+        """What one answer of a peer cost, by the id it came with. Raises NotFound."""
+        return await self.ask(asks.receipt(id_))
+
+    async def explain(self, request: Mapping[str, Any]) -> Explanation:
+        """Who would answer the body of a chat, a completion or an embedding, and why not others; nobody is asked."""
+        return await self.ask(asks.explain(request))
 
     async def join(self, address: str) -> PeerId:
         """Connect to ``…/p2p/<id>``, now and at each start. Raises InvalidField or Unreachable."""

@@ -122,6 +122,10 @@ class TemplateRefused(RequestError):
     code = "template_refused"
 
 
+TOO_LONG = "the prompt is too long"
+"""How a :class:`ContextLengthExceeded` begins: LangChain, litellm and coding agents know one by these words."""
+
+
 class ContextLengthExceeded(RequestError):
     """The prompt and the tokens asked for do not fit the model's context; the message has both numbers."""
 

@@ -20,9 +20,10 @@ from pathlib import Path
 import trio
 
 from meshnode import __version__, observe
-from meshnode.api.app import DIALECTS, create_app
+from meshnode.api.app import create_app
 from meshnode.api.batches.work import DialectWork
 from meshnode.api.context import ApiContext, NodeFacts
+from meshnode.api.dialects import DIALECTS
 from meshnode.api.server import Timing, serve
 from meshnode.config import Settings
 from meshnode.engine.machine import NO_ENGINE, look_around

@@ -15,37 +15,25 @@ from meshnode.api.admin import admin
 from meshnode.api.asgi import Connection, current
 from meshnode.api.batches.routes import batches
 from meshnode.api.catalog import catalog
-from meshnode.api.chat import ChatRenderer
-from meshnode.api.chat_schema import parse_chat
 from meshnode.api.compare import compare
-from meshnode.api.completions import CompletionRenderer
-from meshnode.api.completions_schema import parse_completion
 from meshnode.api.context import ApiContext
+from meshnode.api.dialects import AT_ROOT, CHAT, DIALECTS
 from meshnode.api.docs.routes import docs
-from meshnode.api.embeddings import EmbeddingRenderer
-from meshnode.api.embeddings_schema import parse_embedding
 from meshnode.api.explain import explain
 from meshnode.api.generation import Dialect, answer
 from meshnode.api.guard import Knock, Policy, answer_headers, judge
 from meshnode.api.history import history
 from meshnode.api.jobs import jobs
 from meshnode.api.mesh import mesh
-from meshnode.api.messages.count import CountRenderer
-from meshnode.api.messages.render import MessagesRenderer
-from meshnode.api.messages.schema import parse_count, parse_messages
 from meshnode.api.models import models
 from meshnode.api.pages import load_pages, pages
-from meshnode.api.read_back import read_back
-from meshnode.api.rerank import RerankRenderer
-from meshnode.api.rerank_schema import parse_rerank
-from meshnode.api.responses.routes import RESPONSE, RESPONSE_COUNT, responses
-from meshnode.api.sessions import in_session, sessions
+from meshnode.api.responses.routes import responses
+from meshnode.api.sessions import sessions
 from meshnode.api.sse import encode
 from meshnode.api.status import status
+from meshnode.api.stored_chats import stored_chats
 from meshnode.api.templates import templates
 from meshnode.api.tls import certificate_names
-from meshnode.api.tokens import TokensRenderer
-from meshnode.api.tokens_schema import parse_apply_template, parse_detokenize, parse_tokenize
 from meshnode.api.voice import ANTHROPIC, Voice, voice_of
 from meshnode.errors import BodyTooLarge, InternalFault, MalformedBody, MeshnodeError, MethodNotAllowed, NotFound
 
@@ -53,31 +41,6 @@ BODY_TIMEOUT_S: Final = 60
 """Seconds a client may take to send its body, once the headers are here."""
 
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-
-CHAT: Final = Dialect("chat", "chatcmpl-", parse_chat, ChatRenderer, prepare=in_session)
-COMPLETION: Final = Dialect("completion", "cmpl-", parse_completion, CompletionRenderer, prepare=read_back)
-EMBEDDING: Final = Dialect("embedding", "embd-", parse_embedding, EmbeddingRenderer)
-MESSAGES: Final = Dialect("messages", "msg_", parse_messages, MessagesRenderer, ANTHROPIC, in_session)
-COUNT: Final = Dialect("messages count", "count_", parse_count, CountRenderer, ANTHROPIC)
-DIALECTS: Final = {
-    "chat/completions": CHAT,
-    "completions": COMPLETION,
-    "embeddings": EMBEDDING,
-    "responses": RESPONSE,
-    "responses/input_tokens": RESPONSE_COUNT,
-    "messages": MESSAGES,
-    "messages/count_tokens": COUNT,
-}
-"""Those that generate, by their path below ``/v1``."""
-RERANK: Final = Dialect("rerank", "rank-", parse_rerank, RerankRenderer)
-AT_ROOT: Final = {
-    "tokenize": Dialect("tokenize", "tok-", parse_tokenize, TokensRenderer),
-    "detokenize": Dialect("detokenize", "tok-", parse_detokenize, TokensRenderer),
-    "apply-template": Dialect("apply-template", "tok-", parse_apply_template, TokensRenderer),
-    "rerank": RERANK,
-    "reranking": RERANK,
-}
-"""Those that have llama.cpp's paths, with and without ``/v1`` before them."""
 
 
 class Application(QuartTrio):
@@ -98,6 +61,7 @@ def create_app(context: ApiContext) -> QuartTrio:
     for room in (models, status, catalog, admin, mesh, explain, templates, history, sessions, compare, responses):
         app.register_blueprint(room(context))
     app.register_blueprint(jobs(context, {dialect.name: dialect for dialect in DIALECTS.values()}))
+    app.register_blueprint(stored_chats(context, CHAT))
     app.register_blueprint(pages(load_pages()))
     app.register_blueprint(batches(context, [f"/v1/{path}" for path in DIALECTS]))
     app.register_blueprint(docs(context.facts))

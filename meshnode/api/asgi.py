@@ -18,6 +18,8 @@ from meshnode.api.errors import as_error, headers
 from meshnode.api.guard import Admitted
 from meshnode.api.sse import encode
 from meshnode.api.voice import voice_of
+from meshnode.domain import CallerId
+from meshnode.errors import Unauthorized
 from meshnode.gateway.principal import Door, Principal
 
 STATE = "meshnode"
@@ -44,6 +46,19 @@ class Handling:
 def current() -> Handling:
     """The :class:`Handling` of the request at hand."""
     return cast(Handling, _state(request.scope)[STATE])
+
+
+def principal() -> Principal:
+    """Who asks by the request at hand. Raises Unauthorized where the path is open and no key was sent."""
+    found = current().principal
+    if found is None:
+        raise Unauthorized("this call asks for a key.")
+    return found
+
+
+def caller() -> CallerId:
+    """What is kept for whoever asks is kept under this name. Raises as :func:`principal`."""
+    return principal().caller
 
 
 async def body_of() -> bytes:
@@ -88,7 +103,8 @@ class Connection(TrioASGIHTTPConnection):
         ours = as_error(error, request_id)
         if self._started:
             return
-        found = {"content-type": "application/json", **headers(ours)}
+        named = dict.fromkeys(("x-request-id", "request-id"), request_id) if request_id else {}
+        found = {"content-type": "application/json", **named, **headers(ours)}
         pairs = [(name.lower().encode(), value.encode()) for name, value in found.items()]
         await send({"type": "http.response.start", "status": ours.status, "headers": pairs})
         await send(

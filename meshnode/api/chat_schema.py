@@ -171,8 +171,11 @@ def read_chat(raw: Mapping[str, Any], asker: Asker) -> Ask:
         template_kwargs=json.dumps(fields.chat_template_kwargs or {}, ensure_ascii=False),
     )
     answered = ask(fields, request)
-    answered = answered._replace(keep=answered.keep._replace(template=use))
-    return answered._replace(echo={"functions": True}) if fields.functions else answered
+    keep = answered.keep._replace(template=use)
+    echo: dict[str, Any] = {"functions": True} if fields.functions else {}
+    if keep.store and fields.metadata:
+        echo["metadata"] = fields.metadata
+    return answered._replace(keep=keep, echo=echo)
 
 
 def _tools(fields: ChatFields) -> tuple[tuple[Tool, ...], ToolChoice]:

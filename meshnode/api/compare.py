@@ -17,7 +17,7 @@ from quart.wrappers.response import ResponseBody
 
 from meshnode.api import sse
 from meshnode.api.answer_headers import account
-from meshnode.api.asgi import Handling, body_of, current
+from meshnode.api.asgi import Handling, body_of, caller, current
 from meshnode.api.chat import ChatRenderer
 from meshnode.api.compare_schema import parse_comparison
 from meshnode.api.context import ApiContext
@@ -27,7 +27,7 @@ from meshnode.api.render import Heading, fingerprint, timings, usage
 from meshnode.api.schema import Ask, Asker
 from meshnode.api.templates import expanded
 from meshnode.domain import ModelId, RequestId
-from meshnode.errors import InternalFault, MeshnodeError, Unauthorized
+from meshnode.errors import InternalFault, MeshnodeError
 from meshnode.events import Event, Finished, decoded_tokens
 from meshnode.gateway.coalesce import coalesce
 from meshnode.gateway.feed import Feed, start_feed
@@ -44,9 +44,7 @@ def compare(context: ApiContext) -> Blueprint:
     async def comparing() -> Response:
         """An entry for each model, whether it answered or not."""
         handling = current()
-        if handling.principal is None:
-            raise Unauthorized("this call asks for a key.")
-        asker = Asker(RequestId(handling.request_id), handling.principal.caller)
+        asker = Asker(RequestId(handling.request_id), caller())
         body = await body_of()
         small = len(body) < LARGE_BODY
         comparison = (

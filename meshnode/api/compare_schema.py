@@ -21,13 +21,16 @@ FEWEST: Final = 2
 MOST: Final = 8
 
 
+Models = Annotated[
+    list[Annotated[str, msgspec.Meta(min_length=1, max_length=256)]],
+    msgspec.Meta(min_length=FEWEST, max_length=MOST, description=f"an array of {FEWEST} to {MOST} names of models"),
+]
+
+
 class CompareFields(msgspec.Struct, kw_only=True):
     """What comparing has that chat has not."""
 
-    models: Annotated[
-        list[Annotated[str, msgspec.Meta(min_length=1, max_length=256)]],
-        msgspec.Meta(min_length=FEWEST, max_length=MOST, description=f"an array of {FEWEST} to {MOST} names of models"),
-    ]
+    models: Models
 
 
 class Comparison(NamedTuple):

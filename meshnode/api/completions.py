@@ -10,6 +10,7 @@ from typing import Any
 from meshnode.api.answer_headers import account
 from meshnode.api.errors import envelope
 from meshnode.api.render import NOTHING, Collected, Heading, timings, usage
+from meshnode.domain import FinishReason
 from meshnode.errors import MeshnodeError
 from meshnode.events import ChoiceFinished, Event, Finished, TextDelta, TokenLogprob
 
@@ -55,7 +56,7 @@ class CompletionRenderer:
         collected = self._collected
         text = self._repeated(place) + "".join(collected.text[index])
         logprobs = collected.logprobs[index] if self._shows else ()
-        return self._choice(place, text, collected.reasons.get(index, "stop"), logprobs)
+        return self._choice(place, text, _reason(collected.reasons.get(index, "stop")), logprobs)
 
     def _best(self) -> list[int]:
         """The answers that are shown: those with the highest mean log probability for each prompt, in that order."""
@@ -85,7 +86,7 @@ class CompletionRenderer:
                 text = self._repeated(choice) + text
                 return [self._piece(self._choice(choice, text, None, event.logprobs))]
             case ChoiceFinished(reason=reason, choice=choice):
-                return [self._piece(self._choice(choice, self._repeated(choice), reason.value))]
+                return [self._piece(self._choice(choice, self._repeated(choice), _reason(reason.value)))]
             case Finished() if self._include_usage:
                 return [self._body([]) | {"usage": usage(event.usage), "timings": timings(event), **account(event)}]
             case _:
@@ -124,3 +125,8 @@ class CompletionRenderer:
             "top_logprobs": [{token.decode("utf-8", "replace"): v for _, token, v in one.top} for one in logprobs],
             "text_offset": offsets,
         }
+
+
+def _reason(reason: str) -> str:
+    """This dialect has no tools: what the model meant as a call is the end of its text."""
+    return "stop" if reason == FinishReason.TOOL_CALLS else reason

@@ -47,31 +47,29 @@ _PROMPT: Final = re.compile(r"(\d+) tokens.*?context here is (\d+)|context of (\
 
 def envelope(error: MeshnodeError) -> dict[str, Any]:
     """``{"error": {message, type, param, code}}``."""
-    return {"error": {"message": told(error), "type": _type(error), "param": error.param, "code": error.code}}
+    return {"error": {"message": str(error), "type": _type(error), "param": error.param, "code": error.code}}
 
 
 def anthropic(error: MeshnodeError, request_id: str | None = None) -> dict[str, Any]:
-    """Anthropic's ``{"type": "error", "error": {type, message}, request_id}``."""
+    """Anthropic's ``{"type": "error", "error": {type, message}, request_id}``.
+
+    A prompt that does not fit is told in that API's own words, by which coding agents know to shorten a conversation.
+    """
     kind = _ANTHROPIC.get(error.status)
     if kind is None:
         kind = "invalid_request_error" if error.status < 500 else "api_error"
-    return {"type": "error", "error": {"type": kind, "message": told(error)}, "request_id": request_id or None}
+    message = _too_long(error) if isinstance(error, ContextLengthExceeded) else str(error)
+    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id or None}
 
 
-def told(error: MeshnodeError) -> str:
-    """What is said of an error.
-
-    A prompt that does not fit is told in words of Anthropic's API, ``prompt is too long: N tokens > M maximum``, in
-    every dialect: coding agents and frameworks know by them to shorten a conversation.
-    """
-    if not isinstance(error, ContextLengthExceeded):
-        return str(error)
+def _too_long(error: ContextLengthExceeded) -> str:
+    """``prompt is too long: N tokens > M maximum``, where the error has both numbers."""
     found = _PROMPT.search(error.message)
     if found is None:
-        return f"prompt is too long: {error}"
+        return str(error)
     length, most = int(found[1] or found[4]), int(found[2] or found[3])
     # The context holds the answer too, so a prompt of its very length is too long by the answer's first token.
-    return f"prompt is too long: {length} tokens > {min(most, length - 1)} maximum. {error}"
+    return f"prompt is too long: {length} tokens > {min(most, length - 1)} maximum. {error.hint}".strip()
 
 
 def headers(error: MeshnodeError) -> dict[str, str]:

@@ -11,7 +11,7 @@ from quart import Response, request
 
 from meshnode.api import sse
 from meshnode.api.answer_headers import settled
-from meshnode.api.asgi import body_of, current
+from meshnode.api.asgi import body_of, current, principal
 from meshnode.api.context import ApiContext
 from meshnode.api.dialect import Dialect as Dialect
 from meshnode.api.fields import invalid
@@ -23,7 +23,7 @@ from meshnode.api.stream import EVENT_STREAM, STREAM_HEADERS, WAITS, EventStream
 from meshnode.api.templates import expanded
 from meshnode.api.transforms import transform_headers
 from meshnode.domain import ModelId, RequestId
-from meshnode.errors import InternalFault, Unauthorized
+from meshnode.errors import InternalFault
 from meshnode.events import Event, Finished
 from meshnode.gateway.feed import start_feed
 from meshnode.gateway.job import Job
@@ -48,16 +48,14 @@ async def answer(context: ApiContext, dialect: Dialect, *, model: str | None = N
     Raises MeshnodeError before its first byte; a stream ends with it.
     """
     arrived = context.clock()
-    handling = current()
-    if handling.principal is None:
-        raise Unauthorized("this call asks for a key.")
-    asker = Asker(RequestId(handling.request_id), handling.principal.caller, _request_headers())
+    handling, who = current(), principal()
+    asker = Asker(RequestId(handling.request_id), who.caller, _request_headers())
     ask = of_path(await parsed(dialect, await body_of(), asker), asker, model)
     ask = await expanded(context, ask)
     if dialect.prepare is not None:
-        ask = await dialect.prepare(context, handling.principal, ask)
+        ask = await dialect.prepare(context, who, ask)
     check_keep(context, ask.keep)
-    giving = _Giving(context, dialect, ask, new_job(context, dialect, handling.principal.caller, ask))
+    giving = _Giving(context, dialect, ask, new_job(context, dialect, who.caller, ask))
     clocks = _Clocks(context.clock, arrived, context.clock())
     if ask.keep.background:
         return await _later(giving, handling.nursery, clocks)

@@ -39,6 +39,7 @@ _STAINLESS: Final = re.compile(r"x-stainless-[a-z-]{1,48}")
 EXPOSED: Final = (
     "x-request-id", "request-id", "location", "allow", "retry-after", "retry-after-ms", "x-should-retry",
     "x-mesh-node", "x-mesh-model", "x-mesh-route", "x-mesh-queue-ms", "x-mesh-overhead-ms", "x-mesh-transform",
+    "x-mesh-warning",
     "x-mesh-receipt", "x-mesh-cost", "x-mesh-cost-upstream", "x-mesh-margin",
     *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
 )  # fmt: skip

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 from quart import Blueprint, request
 
-from meshnode.api.asgi import current
+from meshnode.api.asgi import caller
 from meshnode.api.context import ApiContext
 from meshnode.api.dialect import Dialect, Pending
-from meshnode.api.fields import invalid
 from meshnode.api.kept import whole
+from meshnode.api.paging import MOST, Order, listed, paging
 from meshnode.api.render import Heading
 from meshnode.api.schema import Ask
-from meshnode.domain import CallerId
-from meshnode.errors import Unauthorized
 from meshnode.events import Failed, error_of
-from meshnode.gateway.job import Job, JobPage, JobStatus
-
-MOST_LISTED: Final = 100
-"""Objects of one page."""
+from meshnode.gateway.job import Job, JobStatus
 
 
 def jobs(context: ApiContext, dialects: Mapping[str, Dialect]) -> Blueprint:
@@ -31,64 +26,43 @@ def jobs(context: ApiContext, dialects: Mapping[str, Dialect]) -> Blueprint:
     @routes.get("/v1/jobs")
     async def listing() -> dict[str, Any]:
         """The caller's jobs without their answers, newest first."""
-        page = await found(context, lambda job: job.background)
-        return listed([shown(job) for job in page.jobs], more=page.more)
+        return await found(context, lambda job: job.background, shown)
 
     @routes.get("/v1/jobs/<id_>")
     async def one(id_: str) -> dict[str, Any]:
         """A job; once it is over, with its answer or its error as its dialect has them."""
-        return told(context, dialects, await context.jobs.job(principal(), id_))
+        return told(context, dialects, await context.jobs.job(caller(), id_))
 
     @routes.post("/v1/jobs/<id_>/cancel")
     async def cancel(id_: str) -> dict[str, Any]:
         """Stop it; one that is over stays as it is."""
-        return told(context, dialects, await context.jobs.cancel(principal(), id_))
+        return told(context, dialects, await context.jobs.cancel(caller(), id_))
 
     @routes.delete("/v1/jobs/<id_>")
     async def delete(id_: str) -> dict[str, Any]:
         """Stop and forget it."""
-        await context.jobs.delete(principal(), id_)
+        await context.jobs.delete(caller(), id_)
         return {"id": id_, "object": "job.deleted", "deleted": True}
 
     return routes
 
 
-def principal() -> CallerId:
-    """Who asks. Raises Unauthorized."""
-    found = current().principal
-    if found is None:
-        raise Unauthorized("this call asks for a key.")
-    return found.caller
+async def found(
+    context: ApiContext, wanted: Callable[[Job], bool], told: Callable[[Job], dict[str, Any]], usual: Order = "desc"
+) -> dict[str, Any]:
+    """A page of the caller's jobs of a kind, as the query asks for it. Raises InvalidField, NotFound.
 
-
-def paging() -> tuple[str | None, int, bool]:
-    """``after``, ``limit`` and whether the ``order`` is newest first, of a list's query. Raises InvalidField."""
-    limit, order = request.args.get("limit", "20"), request.args.get("order", "desc")
-    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:4]) <= MOST_LISTED or len(limit) > 4:
-        raise invalid("limit", limit, f"a number from 1 to {MOST_LISTED}")
-    if order not in ("asc", "desc"):
-        raise invalid("order", order, "asc or desc")
-    return request.args.get("after"), int(limit), order == "desc"
-
-
-async def found(context: ApiContext, wanted: Callable[[Job], bool]) -> JobPage:
-    """The caller's jobs of a kind, as many as the query asks for. Raises InvalidField, NotFound."""
-    who = principal()
-    after, limit, newest_first = paging()
-    jobs: list[Job] = []
+    What a job is told as is all that is held of it: requests may be large.
+    """
+    who, asked = caller(), paging(request.args, usual)
+    data: list[dict[str, Any]] = []
+    after = asked.after
     while True:
-        page = await context.jobs.jobs(who, after=after, limit=MOST_LISTED, newest_first=newest_first)
-        jobs += filter(wanted, page.jobs)
-        if len(jobs) > limit or not page.more:
-            return JobPage(tuple(jobs[:limit]), len(jobs) > limit)
+        page = await context.jobs.jobs(who, after=after, limit=MOST, newest_first=asked.newest_first)
+        data += map(told, filter(wanted, page.jobs))
+        if len(data) > asked.limit or not page.more:
+            return listed(data[: asked.limit], more=len(data) > asked.limit)
         after = page.last
-
-
-def listed(data: list[dict[str, Any]], *, more: bool) -> dict[str, Any]:
-    """A page of a list in OpenAI's shape."""
-    ids = [entry["id"] for entry in data]
-    first, last = (ids[0], ids[-1]) if ids else (None, None)
-    return {"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": more}
 
 
 def shown(job: Job) -> dict[str, Any]:

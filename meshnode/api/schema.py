@@ -1,7 +1,8 @@
 """What chat and completions have in common: the fields that steer sampling, stopping and streaming. Pure.
 
 Sources: OpenAI's API reference for chat completions and completions; llama.cpp's server for the samplers it adds
-(``min_p`` to ``mirostat``), ``cache_prompt``, ``ignore_eos``; vLLM for ``min_tokens`` and ``stop_token_ids``.
+(``min_p`` to ``mirostat``), ``cache_prompt``, ``ignore_eos``; vLLM for ``repetition_penalty`` (``repeat_penalty`` over
+all there is), ``min_tokens`` and ``stop_token_ids``.
 Ranges are OpenAI's where it has the field.
 """
 
@@ -90,6 +91,7 @@ class CommonFields(ConstraintFields, kw_only=True):
     mirostat_eta: Annotated[float, number(0, 1000)] | None = None
     repeat_penalty: Annotated[float, number(0.01, 10)] | None = None
     repeat_last_n: Annotated[int, integer(-1, _COUNT)] | None = None
+    repetition_penalty: Annotated[float, number(0.01, 10)] | None = None
     frequency_penalty: Annotated[float, number(-2, 2)] | None = None
     presence_penalty: Annotated[float, number(-2, 2)] | None = None
     logit_bias: Biases | None = None
@@ -125,7 +127,7 @@ COMMON_REFUSALS: Final[Mapping[str, Refusal]] = {
 
 NO_EFFECT: Final[Mapping[str, str]] = {
     "user": "who your own user is: nothing here is told apart by it",
-    "metadata": "notes of your own: they are not stored with an answer that is not kept",
+    "metadata": "notes of your own: they are kept with an answer that is stored, and change nothing in it",
     "service_tier": "there is one tier; the order of service is the node's",
     "safety_identifier": "nobody here watches users",
     "priority": "vLLM's: the order of service is the node's, first come, first served",
@@ -213,6 +215,11 @@ def sampling(fields: CommonFields) -> Sampling:
     sent = {name: getattr(fields, name) for name in _AS_SENT if getattr(fields, name) is not None}
     if fields.top_k is not None:
         sent["top_k"] = max(fields.top_k, 0)
+    if fields.repetition_penalty is not None:
+        if fields.repeat_penalty is not None:
+            what = "repeat_penalty and repetition_penalty are both given."
+            raise InvalidField(what, hint="Send one of them.", param="repetition_penalty")
+        sent = {"repeat_last_n": -1, **sent, "repeat_penalty": fields.repetition_penalty}
     if fields.seed is not None:
         sent["seed"] = fields.seed % 2**64
     for name in ("dry_sequence_breakers", "bad_words"):

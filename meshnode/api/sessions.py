@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from quart import Blueprint
 
+from meshnode.api.asgi import caller
 from meshnode.api.context import ApiContext
-from meshnode.api.jobs import principal
 from meshnode.api.schema import Ask
 from meshnode.domain import Message, ReasoningPart, RefusalPart, TextPart
 from meshnode.gateway.principal import Principal
@@ -33,7 +33,7 @@ def sessions(context: ApiContext) -> Blueprint:
     @routes.get("/v1/sessions/<path:id_>")
     async def one(id_: str) -> dict[str, Any]:
         """What the node remembers of it, as chat completions has messages."""
-        found = await _of(context, id_).session(principal(), id_)
+        found = await _of(context, id_).session(caller(), id_)
         return {
             "id": id_,
             "object": "session",
@@ -45,7 +45,7 @@ def sessions(context: ApiContext) -> Blueprint:
     @routes.delete("/v1/sessions/<path:id_>")
     async def delete(id_: str) -> dict[str, Any]:
         """Forget it; answers that were stored on the way stay."""
-        await _of(context, id_).delete(principal(), id_)
+        await _of(context, id_).delete(caller(), id_)
         return {"id": id_, "object": "session.deleted", "deleted": True}
 
     return routes

@@ -33,7 +33,7 @@ from meshnode.engine.pipe import Submit
 from meshnode.engine.sampling import Sampler
 from meshnode.engine.sequence import TokenSequence
 from meshnode.engine.templates import ChatTemplate
-from meshnode.errors import ContextLengthExceeded, InvalidField, UnsupportedParameter
+from meshnode.errors import TOO_LONG, ContextLengthExceeded, InvalidField, UnsupportedParameter
 
 _SEED_MASK = 2**64 - 1
 _LONG = 2**20
@@ -88,15 +88,14 @@ class Admission:
         wanted = min(request.stopping.max_tokens or _ANSWER, self.limit // 4)
         room = max(1, wanted, request.stopping.min_tokens)
 
-        def fits(messages: tuple[Message, ...]) -> bool:
+        def length(messages: tuple[Message, ...]) -> int | None:
             try:
-                reading = self.read(msgspec.structs.replace(request, messages=messages))
+                return len(self.read(msgspec.structs.replace(request, messages=messages)).tokens)
             except ContextLengthExceeded:
-                return False
-            return len(reading.tokens) + room <= self.limit
+                return None
 
-        most = _CHARACTERS_PER_TOKEN * self.limit
-        return msgspec.structs.replace(request, messages=middle_out(request.messages, fits, most_characters=most))
+        bounds = {"most": self.limit - room, "most_characters": _CHARACTERS_PER_TOKEN * self.limit}
+        return msgspec.structs.replace(request, messages=middle_out(request.messages, length, **bounds))
 
     def _choice(self, form: Form, bad_words: TokenWords, index: int, sequence: TokenSequence) -> Choice:
         """One of the answers."""
@@ -214,7 +213,7 @@ class Admission:
 
     def _too_long(self, length: str, wanted: str, param: str) -> ContextLengthExceeded:
         return ContextLengthExceeded(
-            f"the prompt has {length} tokens{wanted}; the model's context here is {self.limit}, answer included.",
+            f"{TOO_LONG}: it has {length} tokens{wanted}; the model's context here is {self.limit}, answer included.",
             hint="Shorten the conversation, or load the model with a larger context.",
             param=param,
         )

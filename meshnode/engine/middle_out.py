@@ -8,43 +8,65 @@ message, and the last message with what it belongs to.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import accumulate, count
 
 from meshnode.domain import Message, ReasoningPart, RefusalPart, Role, TextPart
 
 NAME = "middle-out"
 _ALWAYS = (Role.SYSTEM, Role.DEVELOPER)
+_GUESSES = 6
+"""Looks after which a text that is not what was guessed is halved instead."""
 
 
 def middle_out(
-    messages: Sequence[Message], fits: Callable[[tuple[Message, ...]], bool], *, most_characters: int
+    messages: Sequence[Message],
+    length: Callable[[tuple[Message, ...]], int | None],
+    *,
+    most: int,
+    most_characters: int,
 ) -> tuple[Message, ...]:
-    """As many of the messages as ``fits`` lets stay; where it takes none, those that always stay.
+    """As many of the messages as have a ``length`` of at most ``most`` tokens; where none fit, those that always stay.
 
-    It is asked of no more than ``most_characters``, what always stays aside, and a few times only: to render and to
-    tokenise a conversation takes time.
+    ``length`` is ``None`` of what is too long to be counted. It is asked a few times only, and of no more than
+    ``most_characters``, what always stays aside: to render and to tokenise a conversation takes time.
     """
     units = removable(messages)
     middle = len(units) - 1
     order = sorted(range(len(units)), key=lambda at: (abs(2 * at - middle), at))
+    whole = sum(map(_size, messages))
+    gone = [0, *accumulate(sum(_size(messages[place]) for place in units[at]) for at in order)]
 
     def left(count: int) -> tuple[Message, ...]:
-        gone = {place for at in order[:count] for place in units[at]}
-        return tuple(message for place, message in enumerate(messages) if place not in gone)
+        out = {place for at in order[:count] for place in units[at]}
+        return tuple(message for place, message in enumerate(messages) if place not in out)
 
-    sizes = [sum(_size(messages[place]) for place in units[at]) for at in order]
-    low, high, size = 0, len(units), sum(sizes)
-    while low < high and size > most_characters:
-        size -= sizes[low]
-        low += 1
-    if fits(left(low)):
-        return left(low)
-    while low < high:
-        half = (low + high) // 2
-        low, high = (low, half) if fits(left(half)) else (half + 1, high)
-    return left(low)
+    low = bisect_left(gone, gone[-1] - most_characters)
+    return left(_fewest(lambda count: length(left(count)), gone, low, whole=max(1, whole), most=most))
+
+
+def _fewest(length: Callable[[int], int | None], gone: Sequence[int], low: int, *, whole: int, most: int) -> int:
+    """How many units must go, at least ``low``: all, where that is not enough.
+
+    Tokens are guessed from characters, by the length that was found last, so that two or three looks are enough.
+    """
+    place, tokens = low, length(low)
+    if tokens is not None and tokens <= most:
+        return low
+    too_few, enough = low, len(gone) - 1
+    for look in count():
+        if enough - too_few <= 1:
+            break
+        guess = (too_few + enough) // 2
+        if tokens is not None and look < _GUESSES:
+            guess = bisect_left(gone, gone[place] + (tokens - most) * (whole - gone[place]) / max(1, tokens))
+        place = min(max(guess, too_few + 1), enough - 1)
+        tokens = length(place)
+        fits = tokens is not None and tokens <= most
+        too_few, enough = (too_few, place) if fits else (place, enough)
+    return enough
 
 
 def removable(messages: Sequence[Message]) -> list[list[int]]:

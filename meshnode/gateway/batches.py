@@ -15,12 +15,12 @@ import msgspec
 import structlog
 import trio
 
-from meshnode.causes import ours
 from meshnode.domain import CallerId
 from meshnode.errors import InternalFault, InvalidField, MeshnodeError, NotFound, RateLimited
 from meshnode.gateway import batch as rules
 from meshnode.gateway.batch import Batch, BatchStatus, Fault, Line
 from meshnode.gateway.batch_file import Answered, Work, validate
+from meshnode.gateway.faults import as_error
 from meshnode.gateway.files import BATCH, Files, new_file_id
 from meshnode.gateway.live_batch import KIND, LiveBatch, batch_item, batch_of, line_of
 from meshnode.storage.vault import Vault
@@ -175,9 +175,9 @@ class Batches:
             try:
                 await self._step(work, live)
             except Exception as error:
-                known = ours(error)
-                if known is None or isinstance(known, InternalFault):
-                    _log.exception("batch_crashed", batch=live.batch.id)
+                known = as_error(error, live.batch.id)
+                if isinstance(known, InternalFault):
+                    _log.error("batch_given_up", batch=live.batch.id)
                     await self._give_up(live)
                 else:
                     _log.warning("batch_rests", batch=live.batch.id, code=known.code)

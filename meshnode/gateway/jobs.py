@@ -89,7 +89,7 @@ class KeptJobs:
 
     async def submit(self, job: Job) -> None:
         """See the protocol."""
-        if self._closing or self._desk.draining.is_set():
+        if self._stopping:
             raise Draining("the node is stopping.", hint="Try again when it is back.")
         who = job.principal
         if (held := self._unfinished(who)) >= self._limits.unfinished:
@@ -185,6 +185,10 @@ class KeptJobs:
 
     # --- inside -----------------------------------------------------------------------------------
 
+    @property
+    def _stopping(self) -> bool:
+        return self._closing or self._desk.draining.is_set()
+
     def _unfinished(self, who: CallerId) -> int:
         held = [*self._queue, *self._runs, *self._unsaved]
         return sum(ref.principal == who for ref in held) + self._coming[who]
@@ -198,7 +202,7 @@ class KeptJobs:
 
     def _admit(self) -> None:
         """Begin what there is room for: of the principal who has the fewest under way, the oldest."""
-        while self._queue and len(self._runs) < self._limits.at_once and not self._closing:
+        while self._queue and len(self._runs) < self._limits.at_once and not self._stopping:
             running = Counter(ref.principal for ref in self._runs)
             ref = min(self._queue, key=lambda ref: running[ref.principal])
             self._runs[ref] = self._queue.pop(ref)
@@ -245,9 +249,9 @@ class KeptJobs:
             _log.warning("turn_not_kept", id=job.id, code=error.code)
 
     async def _give_up(self, ref: Ref, run: Run, error: MeshnodeError) -> None:
-        """End it as failed, unless it was deleted meanwhile or does not open."""
+        """End it as failed, unless it was deleted meanwhile or cannot be read; then it is tried at the next start."""
         _log.warning("job_not_answered", id=ref.id, code=error.code)
-        with suppress(NotFound):
+        with suppress(MeshnodeError):
             kept = await self._kept(ref)
             run.growing.add([failure(error)])
             await self._save(ref, self._ended(kept, JobStatus.FAILED, [failure(error)]))

@@ -81,7 +81,7 @@ class Asking:
     @asynccontextmanager
     async def ask(
         self, peer: PeerId, request: GenerationRequest, offer: Offer, model: ModelOffer
-    ) -> AsyncIterator[AsyncIterator[Event]]:
+    ) -> AsyncIterator[Outgoing]:
         """Events of one request, computed by ``peer``; leaving the block cancels it there.
 
         Entering waits until it is accepted. Raises PeerRefused, PeerHung, Unreachable, StreamReset, ProtocolViolation,

@@ -31,12 +31,23 @@ class PeerHung(PeerError):
     """A peer owes us something and gave no sign. It may sleep, or be far away: no fault of its, and no violation."""
 
 
+class Costing(Protocol):
+    """Events of one answer, and what they have cost so far, in micro-credits."""
+
+    @property
+    def cost_uc(self) -> int:
+        """What was delivered comes to."""
+
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+    async def __anext__(self) -> Event: ...
+
+
 class Asker(Protocol):
     """Asks peers; :class:`meshnode.mesh.ask.Asking` is one."""
 
     def ask(
         self, peer: PeerId, request: GenerationRequest, offer: Offer, model: ModelOffer
-    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    ) -> AbstractAsyncContextManager[Costing]:
         """One answer by ``peer``, under its ``offer``; ``request.deadline_s`` is what is left.
 
         Entering connects if need be and waits until the peer accepts. Raises PeerRefused or another PeerError, or a

@@ -18,6 +18,7 @@ from meshnode.domain import CallerId, GenerationRequest, ModelId, PeerId, Prefer
 from meshnode.errors import Draining
 from meshnode.events import Event
 from meshnode.mesh.answer import Answer, Route
+from meshnode.mesh.budget import Budget
 from meshnode.mesh.failover import Failover, Speed, begun
 from meshnode.mesh.ladder import Ladder, Rung
 from meshnode.mesh.measure import Measure
@@ -54,7 +55,8 @@ class MeshDispatcher:
         request = self._bare(request)
         label = ELSEWHERE if course.card is None else course.card.id
         with Measure(around.metrics, trio.current_time, request=request.id, model=label) as measure:
-            answer = Failover(request, course, partial(self._attempt, course, measure), measure, began=began)
+            attempt = partial(self._attempt, course, measure, Budget())
+            answer = Failover(request, course, attempt, measure, began=began)
             async with begun(answer, measure):
                 yield answer
 
@@ -74,9 +76,9 @@ class MeshDispatcher:
         return msgspec.structs.replace(request, sampling=sampling, fallbacks=(), provider=Preference())
 
     def _attempt(
-        self, course: Ladder, measure: Measure, candidate: Candidate, request: GenerationRequest
+        self, course: Ladder, measure: Measure, budget: Budget, candidate: Candidate, request: GenerationRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        """The events of one attempt, not yet begun. Raises Draining when its offer is over."""
+        """The events of one attempt, not yet begun. Raises Draining when its offer is over, or what the budget says."""
         around, peer, card = self._around, PeerId(candidate.node), course.card
         measure.model = ELSEWHERE if card is None else card.id
         if candidate.kind == "local":
@@ -86,7 +88,7 @@ class MeshDispatcher:
         model = None if offer is None else offered(offer, folded(candidate.model))
         if offer is None or model is None:
             raise Draining("it offers this model no more.")
-        return around.asker.ask(peer, request, offer, model)
+        return budget.spending(around.asker.ask(peer, budget.within(request, model.prices), offer, model))
 
 
 class _Noted(Ladder):

@@ -228,6 +228,11 @@ class Outgoing:
 
     # --- for the reader -------------------------------------------------------------------------
 
+    @property
+    def cost_uc(self) -> int:
+        """What was delivered comes to."""
+        return self.bill.cost_uc
+
     async def accepted(self) -> None:
         """Wait for the provider's answer to the ask. Raises PeerRefused, or why there is none."""
         while self._answered is None:

@@ -17,6 +17,7 @@ from typing import Final
 from meshnode.domain import GenerationRequest, Kind, ModelCard, ModelId, PeerId, Preference, Privacy, Record
 from meshnode.engine.slot import ModelState, model_failed
 from meshnode.errors import (
+    TOO_LONG,
     BodyTooLarge,
     CapabilityUnavailable,
     ContextLengthExceeded,
@@ -300,7 +301,7 @@ def refusal(request: GenerationRequest, model: ModelId, rejections: Iterable[Rej
     if gates and gates <= _CANNOT:
         return CapabilityUnavailable(f"{told[0].reason}.", hint="Use another model or endpoint.", param="model")
     if gates == {"context"}:
-        return ContextLengthExceeded(f"{told[0].reason}; nobody has a longer one.", hint="Ask for less.")
+        return ContextLengthExceeded(f"{TOO_LONG}: {told[0].reason}; nobody has a longer one.", hint="Ask for less.")
     if gates == {"body"}:
         return BodyTooLarge(f"the one that serves {model} {told[0].reason}.", hint="Send less.")
     if gates == {"price"}:

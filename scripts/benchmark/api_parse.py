@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from benchmark.texts import words
-from meshnode.api.app import DIALECTS
+from meshnode.api.dialects import DIALECTS
 from meshnode.api.schema import Asker
 from meshnode.domain import OWNER, RequestId
 from meshnode.engine.templates import ChatTemplate

@@ -17,7 +17,7 @@ from meshnode import client_trio
 from meshnode.client_records import Status
 from meshnode.domain import Message, Role, TextPart
 from meshnode.errors import InvalidField, ModelNotFound, NotFound, SourceFailed, Unauthorized, Unreachable
-from meshnode.events import Counted, Finished, Started, Usage
+from meshnode.events import Counted, Finished, RerankResult, Started, Usage
 from tests.kit.api import ADMIN_TOKEN, CARD, Api, Scripted, Step, running_api
 
 QUESTION = [Message(role=Role.USER, parts=(TextPart("Hello?"),))]
@@ -155,6 +155,39 @@ async def test_the_mesh_is_steered(kind: str, way: str, tmp_path: Path) -> None:
         assert await call("leave") >= 0
         with pytest.raises((InvalidField, Unreachable)):
             await call("join", "nonsense")
+
+
+async def test_requests_of_several_kinds(kind: str, way: str, tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "hi"}]
+    async with asking(kind, way, tmp_path) as (api, call):
+        compared = (await call("compare", [CARD.id, CARD.id], messages, max_tokens=5)).data
+        assert [each.response["choices"][0]["message"]["content"] for each in compared] == ["Hello world"] * 2
+        with pytest.raises(InvalidField):
+            await call("compare", [CARD.id], messages)
+        assert [each.id for each in (await call("catalog")).models] == [CARD.id]
+        assert isinstance((await call("explain", {"messages": messages})).rungs, tuple)
+        with pytest.raises(NotFound):
+            await call("receipt", "rcpt_none")
+        async with api.client() as http:
+            begun = (await http.post("/v1/completions", json={"prompt": "a", "async_mode": True})).json()["id"]
+        assert [job.id for job in await call("jobs")] == [begun]
+        assert (await call("job", begun)).dialect == "completion"
+        assert (await call("cancel_job", begun)).status in ("cancelled", "completed")
+        await call("delete_job", begun)
+        with pytest.raises(NotFound):
+            await call("job", begun)
+
+
+async def test_ranks(kind: str, way: str, tmp_path: Path) -> None:
+    steps: list[Step] = [Started(1), RerankResult(0, 0.5), RerankResult(1, 0.7), Finished(Usage(prompt_tokens=1))]
+    async with asking(kind, way, tmp_path, steps) as (_, call):
+        assert [each.index for each in await call("rerank", "q", ["a", "b"], top_n=2)] == [1, 0]
+
+
+async def test_what_is_kept_is_counted_and_cleared(kind: str, way: str, tmp_path: Path) -> None:
+    async with asking(kind, way, tmp_path) as (_, call):
+        assert (await call("history")).enabled
+        assert (await call("clear_history")).kept == {}
 
 
 async def test_stopping(kind: str, way: str, tmp_path: Path) -> None:

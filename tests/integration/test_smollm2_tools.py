@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from meshnode.domain import (
+    Constraint,
+    ConstraintKind,
     FinishReason,
     GenerationRequest,
     Message,
@@ -83,3 +85,16 @@ def test_it_answers_by_what_a_tool_returned(smollm2: Backend) -> None:
     driven = Driven(smollm2)
     number = driven.submit(asking("What is the weather in Oslo?", asked, returned))
     assert "-3" in driven.run().text(number)
+
+
+def test_beside_a_form_of_its_text_it_calls_or_keeps_to_the_form(smollm2: Backend) -> None:
+    schema = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
+    form = Constraint(kind=ConstraintKind.JSON_SCHEMA, source=json.dumps(schema | {"additionalProperties": False}))
+    driven = Driven(smollm2)
+    wanted = ("What is the weather in Oslo?", "What is 2 + 3? Answer without a tool.")
+    called, said = (driven.submit(msgspec.structs.replace(asking(text), constraint=form)) for text in wanted)
+    driven.run()
+    assert [event.name for event in driven.events(called) if isinstance(event, ToolCallStarted)] == ["get_weather"]
+    assert driven.text(called) == ""
+    assert json.loads(driven.text(said)) == {"answer": 5}
+    assert driven.reason(said) is FinishReason.STOP

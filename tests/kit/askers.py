@@ -43,10 +43,11 @@ def refuses(code: str = "overloaded", *, retry_ms: int = 0, alternates: Sequence
 
 
 class _Playing:
-    """The events of one script."""
+    """The events of one script; each that is played costs 100."""
 
     def __init__(self, steps: Sequence[Step | None]) -> None:
         self._steps = list(steps)
+        self.cost_uc = 0
 
     async def accepted(self) -> None:
         """Play up to the acceptance."""
@@ -63,6 +64,7 @@ class _Playing:
         while self._steps:
             event = await self._play(self._steps.pop(0))
             if event is not None:
+                self.cost_uc += 100
                 return event
         raise StopAsyncIteration
 
@@ -89,7 +91,7 @@ class ScriptedAsker:
     @asynccontextmanager
     async def ask(
         self, peer: PeerId, request: GenerationRequest, offer: Offer, model: ModelOffer
-    ) -> AsyncIterator[AsyncIterator[Event]]:
+    ) -> AsyncIterator[_Playing]:
         """Play the peer's next script."""
         assert offer.peer == peer
         assert model in offer.models

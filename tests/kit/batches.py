@@ -14,8 +14,8 @@ import httpx2
 import trio
 import trio.lowlevel
 
-from meshnode.api.app import DIALECTS
 from meshnode.api.batches.work import DialectWork
+from meshnode.api.dialects import DIALECTS
 from meshnode.domain import OWNER, CallerId, GenerationRequest, ModelId, RequestId
 from meshnode.errors import InvalidField, MeshnodeError
 from meshnode.events import Usage

@@ -8,8 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from meshnode.api.app import DIALECTS
 from meshnode.api.dialect import Dialect
+from meshnode.api.dialects import DIALECTS
 from meshnode.api.render import Heading, Renderer, coalesce
 from meshnode.api.schema import Asker
 from meshnode.domain import OWNER, FinishReason, ModelId, RequestId

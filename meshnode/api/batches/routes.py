@@ -8,7 +8,7 @@ from typing import Any, Final
 import trio
 from quart import Blueprint, Response, request
 
-from meshnode.api.asgi import body_of, current
+from meshnode.api.asgi import body_of, caller
 from meshnode.api.batches.multipart import Reader, boundary_of
 from meshnode.api.batches.schema import (
     BatchListFields,
@@ -16,13 +16,12 @@ from meshnode.api.batches.schema import (
     Form,
     batch_object,
     file_object,
-    listed,
     parse_batch,
     parse_query,
 )
 from meshnode.api.context import ApiContext
-from meshnode.domain import CallerId
-from meshnode.errors import BodyTooLarge, Forbidden, MalformedBody, Unauthorized
+from meshnode.api.paging import listed
+from meshnode.errors import BodyTooLarge, Forbidden, MalformedBody
 from meshnode.gateway.batches import Batches
 from meshnode.gateway.files import Files, StoredFile, Upload
 
@@ -47,7 +46,7 @@ def _files_routes(routes: Blueprint, context: ApiContext) -> None:
     async def files() -> dict[str, Any]:
         asked = parse_query(request.args, FileListFields)
         page = await _files(context).page(
-            _who(),
+            caller(),
             after=asked.after,
             limit=asked.limit,
             newest_first=asked.order == "desc",
@@ -57,17 +56,17 @@ def _files_routes(routes: Blueprint, context: ApiContext) -> None:
 
     @routes.get("/v1/files/<id_>")
     async def file(id_: str) -> dict[str, Any]:
-        return file_object(await _files(context).file(_who(), id_))
+        return file_object(await _files(context).file(caller(), id_))
 
     @routes.delete("/v1/files/<id_>")
     async def delete(id_: str) -> dict[str, Any]:
-        await _files(context).delete(_who(), id_)
+        await _files(context).delete(caller(), id_)
         return {"id": id_, "object": "file", "deleted": True}
 
     @routes.get("/v1/files/<id_>/content")
     async def content(id_: str) -> Response:
-        found = await _files(context).file(_who(), id_)
-        pieces = _files(context).content(_who(), found)
+        found = await _files(context).file(caller(), id_)
+        pieces = _files(context).content(caller(), found)
         await pieces.look_ahead()
         response = Response(pieces, content_type="application/octet-stream")
         response.content_length = found.bytes
@@ -79,27 +78,27 @@ def _batches_routes(routes: Blueprint, context: ApiContext, endpoints: Collectio
     @routes.post("/v1/batches")
     async def create() -> dict[str, Any]:
         wanted = parse_batch(await body_of(), endpoints)
-        return batch_object(await _batches(context).create(_who(), wanted))
+        return batch_object(await _batches(context).create(caller(), wanted))
 
     @routes.get("/v1/batches")
     async def all_of_them() -> dict[str, Any]:
         asked = parse_query(request.args, BatchListFields)
-        page = await _batches(context).page(_who(), after=asked.after, limit=asked.limit)
+        page = await _batches(context).page(caller(), after=asked.after, limit=asked.limit)
         return listed(list(map(batch_object, page.batches)), more=page.more)
 
     @routes.get("/v1/batches/<id_>")
     async def batch(id_: str) -> dict[str, Any]:
-        return batch_object(await _batches(context).batch(_who(), id_))
+        return batch_object(await _batches(context).batch(caller(), id_))
 
     @routes.post("/v1/batches/<id_>/cancel")
     async def cancel(id_: str) -> dict[str, Any]:
-        return batch_object(await _batches(context).cancel(_who(), id_))
+        return batch_object(await _batches(context).cancel(caller(), id_))
 
 
 async def _uploaded(context: ApiContext) -> StoredFile:
     """The file that the request at hand brings; nothing of it is left where that is refused or breaks off."""
     reader = Reader(boundary_of(request.headers.get("content-type")))
-    async with _files(context).upload(_who()) as upload:
+    async with _files(context).upload(caller()) as upload:
         form = Form()
         with trio.move_on_after(UPLOAD_TIMEOUT_S) as scope:
             await _receive(reader, form, upload, context.settings.max_body)
@@ -119,13 +118,6 @@ async def _receive(reader: Reader, form: Form, upload: Upload, most: int) -> Non
             await upload.write(form.take(piece))
     for piece in reader.end():
         await upload.write(form.take(piece))
-
-
-def _who() -> CallerId:
-    principal = current().principal
-    if principal is None:
-        raise Unauthorized("this call asks for a key.")
-    return principal.caller
 
 
 def _files(context: ApiContext) -> Files:

@@ -20,6 +20,7 @@ from meshnode.api.batches.lines import (
 )
 from meshnode.api.context import ApiContext
 from meshnode.api.dialect import Dialect
+from meshnode.api.fields import unsupported
 from meshnode.api.generation import LARGE_BODY
 from meshnode.api.kept import KeepingFeed, heading
 from meshnode.api.render import Renderer
@@ -81,6 +82,8 @@ class DialectWork:
             ask = await expanded(self._context, found.ask)
             if dialect.prepare is not None:
                 ask = await dialect.prepare(self._context, principal, ask)
+            if ask.keep.in_session:
+                raise unsupported("session_id", "Lines have no order: leave it out, or store.", what=" in a batch")
         except Exception as error:
             return Unusable(found.custom_id, as_error(error, found.ask.request.id))
         return found._replace(ask=ask)

@@ -18,7 +18,8 @@ REFERENCE: Final = "reference"
 """The page that is made whole from the OpenAPI document; it has no file."""
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "Begin": (HOME, "quickstart", "programs", "agents"),
-    "Ask": ("chat", "responses", "messages", "completions", "embeddings", "prompts", "models"),
+    "Ask": ("chat", "responses", "messages", "completions", "embeddings", "rerank", "prompts", "models"),
+    "Later": ("jobs", "batches"),
     "Know": ("streaming", "errors", "fields", "routing", "keys"),
     "Run": ("node", "client", "settings", REFERENCE),
 }

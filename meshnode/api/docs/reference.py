@@ -23,13 +23,20 @@ def reference(document: Mapping[str, Any]) -> str:
         parts.append(f"## {tag['name']}\n")
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
-                if tag["name"] in operation["tags"]:
-                    parts += _operation(f"{method.upper()} {path}", operation, schemas)
+                if tag["name"] in operation["tags"] and "x-same-as" not in operation:
+                    parts += _operation(f"{method.upper()} {path}", operation)
+                    parts += _elsewhere(path, document["paths"])
     parts += ["## Records\n", *(_record(name, schemas[name]) for name in sorted(schemas))]
     return "\n".join(parts)
 
 
-def _operation(title: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> list[str]:
+def _elsewhere(path: str, paths: Mapping[str, Any]) -> list[str]:
+    """Where else the same is asked."""
+    others = [other for other, methods in paths.items() for one in methods.values() if one.get("x-same-as") == path]
+    return [f"Also at {', '.join(f'`{other}`' for other in others)}.\n"] if others else []
+
+
+def _operation(title: str, operation: Mapping[str, Any]) -> list[str]:
     parts = [f"### {title}\n", f"{operation['summary']}. {operation.get('description', '')}".rstrip() + "\n"]
     rows = [(f"`{each['name']}`", each["in"], each["description"]) for each in operation["parameters"]]
     shown = [row for row in rows if row[0] != "`x-request-id`"]

@@ -33,7 +33,7 @@ class Tables:
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._endpoints = endpoints
-        bodies = [body for each in endpoints for body in (each.body, each.other_body) if body is not None]
+        bodies = [body for each in endpoints for body in each.bodies]
         self._schemas = Schemas(bodies, ())
         self._bodies = {kind.__name__: kind for kind in bodies}
 

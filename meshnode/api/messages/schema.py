@@ -23,6 +23,7 @@ from meshnode.api.messages.tools import Tools, choice, offer
 from meshnode.api.schema import COMMON_REFUSALS, Ask, Asker, CommonFields, Keep, StopList, ask, common, stopping
 from meshnode.api.strictjson import parse_object
 from meshnode.api.template_schema import Variables, template_use
+from meshnode.api.transforms import Plugins, Transforms, transforms
 from meshnode.domain import Constraint, GenerationRequest, Kind
 from meshnode.errors import InvalidField
 
@@ -51,6 +52,8 @@ class PromptFields(CommonFields, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
     template: Annotated[str, text(128)] | None = None
     variables: Variables | None = None
+    transforms: Transforms | None = None
+    plugins: Plugins | None = None
 
     cache_control: dict[str, Any] | None = None
     context_management: dict[str, Any] | None = None
@@ -126,6 +129,7 @@ def _request(fields: PromptFields, asker: Asker, more: Mapping[str, Any]) -> tup
         tool_choice=chosen,
         parallel_tool_calls=parallel,
         constraint=form,
+        transforms=transforms(fields.transforms, fields.plugins),
         reasoning_effort=steered.effort,
         template_kwargs=json.dumps({**steered.template, **(fields.chat_template_kwargs or {})}, ensure_ascii=False),
     )

@@ -79,6 +79,13 @@ class Timings(Told):
     queue_ms: float
 
 
+class Account(Told):
+    """What an answer of a peer cost, in micro-credits, and the id of its receipt."""
+
+    receipt: str
+    cost: int
+
+
 class OtherToken(Told):
     """A token that might have come."""
 
@@ -124,6 +131,7 @@ class ChatMessage(Told):
     refusal: str | None
     reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
     tool_calls: list[ToolCall] | msgspec.UnsetType = msgspec.UNSET
+    function_call: Called | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChatDelta(Told):
@@ -134,9 +142,10 @@ class ChatDelta(Told):
     refusal: str | msgspec.UnsetType | None = msgspec.UNSET
     reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
     tool_calls: list[ToolCall] | msgspec.UnsetType = msgspec.UNSET
+    function_call: Called | msgspec.UnsetType = msgspec.UNSET
 
 
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+FinishReason = Literal["stop", "length", "tool_calls", "function_call", "content_filter"]
 
 
 class ChatChoice(Told):
@@ -182,6 +191,7 @@ class ChatCompletionChunk(Headed):
     choices: list[ChatChunkChoice]
     usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
     timings: Timings | msgspec.UnsetType = msgspec.UNSET
+    mesh: Account | msgspec.UnsetType = msgspec.UNSET
 
 
 class CompletionLogprobs(Told):
@@ -258,6 +268,79 @@ class Rendered(Told):
     """The text that a conversation is to a model."""
 
     prompt: str
+
+
+class DocumentText(Told):
+    """A document."""
+
+    text: str
+
+
+class Ranked(Told):
+    """One document's score, the model's own number: the higher the better."""
+
+    index: int
+    relevance_score: float
+    document: DocumentText | msgspec.UnsetType = msgspec.UNSET
+
+
+class Reranked(Told):
+    """The documents, best first."""
+
+    id: str
+    object: Literal["list"]
+    model: str
+    results: list[Ranked]
+    usage: EmbeddingUsage
+
+
+class ComparedEntry(Told):
+    """One model's answer, or its error; times in milliseconds, cost in micro-credits."""
+
+    entry: int
+    model: str
+    response: ChatCompletion | msgspec.UnsetType = msgspec.UNSET
+    answered_by: str | msgspec.UnsetType | None = msgspec.UNSET
+    node: str | msgspec.UnsetType | None = msgspec.UNSET
+    route: str | msgspec.UnsetType | None = msgspec.UNSET
+    time_ms: float | msgspec.UnsetType = msgspec.UNSET
+    first_token_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    cost: int | msgspec.UnsetType = msgspec.UNSET
+    mesh: Account | msgspec.UnsetType = msgspec.UNSET
+    error: ErrorDetail | msgspec.UnsetType = msgspec.UNSET
+    status: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Compared(Told):
+    """The answers, in the order in which the models were named."""
+
+    id: str
+    object: Literal["chat.comparison"]
+    created: int
+    data: list[ComparedEntry]
+
+
+class ComparedChunk(Told):
+    """A chat chunk of one of the models; its last has what its entry has, an error only who failed and how."""
+
+    entry: int
+    model: str
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    object: Literal["chat.completion.chunk"] | msgspec.UnsetType = msgspec.UNSET
+    created: int | msgspec.UnsetType = msgspec.UNSET
+    system_fingerprint: str | msgspec.UnsetType = msgspec.UNSET
+    choices: list[ChatChunkChoice] | msgspec.UnsetType = msgspec.UNSET
+    usage: Usage | msgspec.UnsetType = msgspec.UNSET
+    timings: Timings | msgspec.UnsetType = msgspec.UNSET
+    answered_by: str | msgspec.UnsetType | None = msgspec.UNSET
+    node: str | msgspec.UnsetType | None = msgspec.UNSET
+    route: str | msgspec.UnsetType | None = msgspec.UNSET
+    time_ms: float | msgspec.UnsetType = msgspec.UNSET
+    first_token_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    cost: int | msgspec.UnsetType = msgspec.UNSET
+    mesh: Account | msgspec.UnsetType = msgspec.UNSET
+    error: ErrorDetail | msgspec.UnsetType = msgspec.UNSET
+    status: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Prices(Told):

@@ -13,7 +13,16 @@ import msgspec
 
 from meshnode import errors
 from meshnode.api.openapi import answers
-from meshnode.api.openapi.endpoint import Access, Endpoint, Envelope, Parameter, Shape, path_parameters, structs_in
+from meshnode.api.openapi.endpoint import (
+    Access,
+    Either,
+    Endpoint,
+    Envelope,
+    Parameter,
+    Shape,
+    path_parameters,
+    structs_in,
+)
 from meshnode.api.openapi.schemas import Schemas
 from meshnode.errors import MeshnodeError
 
@@ -21,9 +30,10 @@ ABOUT: Final = (
     "One endpoint for open-weight language models, here and at peers. OpenAI's and Anthropic's clients work by "
     "changing their base URL. What each field does, which have no effect and why, and snippets to paste: /docs."
 )
-ENVELOPES: Final[Mapping[Envelope, type]] = {
+ENVELOPES: Final[Mapping[Envelope, Shape]] = {
     Envelope.OPENAI: answers.Error,
     Envelope.ANTHROPIC: answers.AnthropicError,
+    Envelope.EITHER: Either((answers.Error, answers.AnthropicError)),
 }
 _MODEL_FAILS: Final = (402, 404, 422, 429, 502, 503, 504)
 _RETRIED: Final = (429, 502, 503)
@@ -31,7 +41,13 @@ _HEADERS: Final[Mapping[str, str]] = {
     "x-request-id": "The request's id; the caller's own where it sent one.",
     "x-mesh-node": "Peer id of the node that answered.",
     "x-mesh-model": "The model that answered.",
-    "x-mesh-route": "`local` or `peer`, how many were tried, and why this one.",
+    "x-mesh-route": "`local`, `peer` or `background`, how many were tried, and why this one.",
+    "x-mesh-transform": "What was done to a conversation that was too long, where that was asked for.",
+    "x-mesh-warning": "What went wrong beside a whole answer: it could not be kept, say.",
+    "x-mesh-receipt": "Id of the receipt of an answer that a peer gave: `GET /api/receipts/{id}`.",
+    "x-mesh-cost": "What the answer cost, in micro-credits; 0 for one of this node's own. Of a stream, its last chunk.",
+    "x-mesh-cost-upstream": "What this node owes the peer for it.",
+    "x-mesh-margin": "The difference: nothing, this node resells at cost.",
     "x-mesh-queue-ms": "Milliseconds the request waited for its turn.",
     "x-mesh-overhead-ms": "Milliseconds that are neither waiting nor computing.",
     "retry-after": "Seconds until trying again may help, at most 120.",
@@ -40,7 +56,7 @@ _HEADERS: Final[Mapping[str, str]] = {
 }
 HEADERS: Final = _HEADERS
 """What answers carry, and what each says."""
-_OF_ANSWERS: Final = ("x-mesh-node", "x-mesh-model", "x-mesh-route", "x-mesh-queue-ms", "x-mesh-overhead-ms")
+_OF_ANSWERS: Final = tuple(name for name in _HEADERS if name.startswith("x-mesh-"))
 _OF_RETRIES: Final = ("retry-after", "retry-after-ms", "x-should-retry")
 _ABSTRACT: Final = (errors.RequestError, errors.ServingError)
 _OF_OWNERS: Final = (errors.DiskFull, errors.SourceFailed, errors.ModelFileRefused)
@@ -56,9 +72,9 @@ _REQUEST_ID: Final = Parameter("x-request-id", "header", "An id of the caller's 
 def document(endpoints: Sequence[Endpoint], *, version: str, server: str = "/") -> dict[str, Any]:
     """The whole document."""
     schemas = Schemas(
-        [body for each in endpoints for body in (each.body, each.other_body) if body is not None],
+        [body for each in endpoints for body in each.bodies],
         [kind for each in endpoints for shape in _shapes(each) for kind in structs_in(shape)]
-        + list(ENVELOPES.values()),
+        + [kind for shape in ENVELOPES.values() for kind in structs_in(shape)],
     )
     paths: dict[str, Any] = {}
     for each in endpoints:
@@ -121,12 +137,14 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
         "tags": [endpoint.room],
         "summary": endpoint.summary,
     }
+    if endpoint.same_as:
+        found["x-same-as"] = endpoint.same_as
     if endpoint.about:
         found["description"] = endpoint.about
     parameters = [*_path_parameters(endpoint), *endpoint.parameters, _REQUEST_ID]
     found["parameters"] = [_parameter(each) for each in parameters]
     if endpoint.body is not None:
-        either = [schemas.of(kind) for kind in (endpoint.body, endpoint.other_body) if kind is not None]
+        either = [schemas.of(kind) for kind in endpoint.bodies]
         content = {endpoint.body_media: {"schema": {"anyOf": either} if len(either) > 1 else either[0]}}
         found["requestBody"] = {"required": True, "content": content}
     found["responses"] = {str(endpoint.status): _answer(endpoint, schemas)} | {
@@ -134,7 +152,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
         for status in statuses(endpoint)
     }
     for status, shape in endpoint.also:
-        found["responses"][str(status)] = _answer(endpoint._replace(answer=shape), schemas)
+        found["responses"][str(status)] = _answer(endpoint._replace(answer=shape, event=None), schemas)
     found["security"] = _security(endpoint.access)
     return found
 
@@ -146,6 +164,8 @@ def _path_parameters(endpoint: Endpoint) -> list[Parameter]:
 
 
 _PATH_WORDS: Final[Mapping[str, str]] = {
+    "id_": "Its id.",
+    "receipt": "Its id, as the answer's `x-mesh-receipt` had it.",
     "model": "The model's name, which may contain a colon and slashes.",
     "name": "The model's name, which may contain a colon and slashes.",
 }

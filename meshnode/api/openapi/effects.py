@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from meshnode.api import chat_schema, completions_schema, routing_schema, schema, tokens_schema
+from meshnode.api import chat_schema, completions_schema, rerank_schema, routing_schema, schema, tokens_schema
 from meshnode.api.fields import Refusal
 from meshnode.api.messages import reasons
 from meshnode.api.messages import schema as messages_schema
+from meshnode.api.openapi.bodies import Comparison, CountedResponse
 from meshnode.api.responses import form as responses_form
 from meshnode.api.responses import items as responses_items
 from meshnode.api.responses import schema as responses_schema
@@ -35,6 +36,7 @@ IDLE: Final[Mapping[type, Mapping[str, str]]] = {
     routing_schema.RoutingFields: schema.NO_EFFECT,
     messages_schema.PromptFields: reasons.NO_EFFECT,
     responses_schema.ResponseFields: _RESPONSES,
+    rerank_schema.RerankFields: {"user": schema.NO_EFFECT["user"]},
     chat_schema.MessageFields: {"annotations": _OF_A_SERVER},
     responses_items.PartFields: {
         "annotations": _OF_A_SERVER,
@@ -54,6 +56,8 @@ REFUSED: Final[Mapping[type, Mapping[str, Refusal]]] = {
     tokens_schema.TextFields: tokens_schema.REFUSALS,
     messages_schema.PromptFields: {name: refusal for name, (refusal, _) in reasons.REFUSED.items()},
     responses_schema.ResponseFields: responses_schema.REFUSALS,
+    CountedResponse: responses_schema.COUNT_REFUSALS,
+    rerank_schema.RerankFields: rerank_schema.REFUSALS,
     routing_schema.ProviderFields: routing_schema.PROVIDER_REFUSALS,
     routing_schema.PriceFields: routing_schema.PRICE_REFUSALS,
 }
@@ -67,6 +71,7 @@ REASONS: Final[Mapping[type, Mapping[str, str]]] = {
 FOREIGN: Final[Mapping[type, frozenset[str]]] = {
     messages_schema.PromptFields: frozenset(reasons.REFUSED),
     responses_schema.ResponseFields: frozenset(responses_schema.OF_CHAT),
+    Comparison: frozenset({"model", "fallback_models", "store", "async_mode"}),
 }
 """Fields that a dialect's struct has from those of all dialects and that it does not take itself."""
 

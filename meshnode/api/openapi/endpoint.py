@@ -51,6 +51,8 @@ class Envelope(enum.StrEnum):
 
     OPENAI = "Error"
     ANTHROPIC = "AnthropicError"
+    EITHER = "EitherError"
+    """As the caller's headers ask for."""
 
 
 class Endpoint(NamedTuple):
@@ -69,7 +71,7 @@ class Endpoint(NamedTuple):
     access: Access = Access.KEY
     parameters: tuple[Parameter, ...] = ()
     body: type | None = None
-    other_body: type | None = None
+    other_bodies: tuple[type, ...] = ()
     """What may come instead."""
     body_media: str = "application/json"
     answer: Shape | None = None
@@ -80,8 +82,15 @@ class Endpoint(NamedTuple):
     refused: tuple[int, ...] = ()
     also: tuple[tuple[int, Shape], ...] = ()
     """Further statuses whose body is no error's."""
+    same_as: str = ""
+    """The path at which the same is asked, where this one is only another way there."""
     generates: bool = False
     """A model answers: the headers about its way come with it, and it may fail as models do."""
+
+    @property
+    def bodies(self) -> tuple[type, ...]:
+        """All that may come in."""
+        return () if self.body is None else (self.body, *self.other_bodies)
 
 
 def structs_in(shape: Shape | None) -> list[type]:

@@ -9,8 +9,10 @@ from meshnode.api.completions_schema import CompletionFields
 from meshnode.api.embeddings_schema import EmbeddingFields
 from meshnode.api.messages.schema import MessagesFields
 from meshnode.api.messages.schema import PromptFields as CountFields
-from meshnode.api.openapi import answers, messages_answers, responses_answers
+from meshnode.api.openapi import answers, kept_answers, messages_answers, responses_answers
+from meshnode.api.openapi.bodies import ChatToTokens, Comparison, CountedResponse
 from meshnode.api.openapi.endpoint import WHOLE, Either, Endpoint, Envelope, Parameter, Shape
+from meshnode.api.rerank_schema import RerankFields
 from meshnode.api.responses.schema import ResponseFields
 from meshnode.api.tokens_schema import TextFields, TokenFields
 
@@ -19,6 +21,8 @@ SESSION: Final = Parameter(
 )
 
 
+LATER: Final = ((202, kept_answers.JobHead),)
+"""With ``async_mode``: what to ask for later."""
 VERSION: Final = Parameter("anthropic-version", "header", "Asks for Anthropic's shape; its value is not looked at.")
 PAGES: Final = (
     VERSION,
@@ -38,7 +42,8 @@ class Spoken(NamedTuple):
     body: type
     answer: Shape
     event: Shape | None = None
-    other_body: type | None = None
+    other_bodies: tuple[type, ...] = ()
+    also: tuple[tuple[int, Shape], ...] = ()
     at_root: bool = False
     envelope: Envelope = Envelope.OPENAI
     about: str = ""
@@ -54,6 +59,7 @@ DIALECTS: Final = (
         ChatFields,
         answers.ChatCompletion,
         answers.ChatCompletionChunk,
+        also=LATER,
     ),
     Spoken(
         "completions",
@@ -63,6 +69,7 @@ DIALECTS: Final = (
         CompletionFields,
         answers.Completion,
         answers.Completion,
+        also=LATER,
     ),
     Spoken(
         "embeddings",
@@ -80,6 +87,14 @@ DIALECTS: Final = (
         ResponseFields,
         responses_answers.Response,
         responses_answers.ResponseEvent,
+    ),
+    Spoken(
+        "responses/input_tokens",
+        "countResponseTokens",
+        "Responses",
+        "Count the tokens of a prompt",
+        CountedResponse,
+        responses_answers.InputTokens,
     ),
     Spoken(
         "messages",
@@ -104,14 +119,10 @@ DIALECTS: Final = (
 """Every one has three paths: its own, with the model in it, and where Azure's clients look for it."""
 
 
-class ChatToTokens(ChatFields, kw_only=True):
-    """A conversation to be cut into tokens, with all that belongs to it."""
-
-    with_pieces: bool | None = None
-    add_special: bool | None = None
-
-
-PROMPTS: Final = (
+_RERANK: Final = Spoken(
+    "rerank", "rerank", "Rerank", "Sort documents by how well they answer", RerankFields, answers.Reranked, at_root=True
+)
+AT_ROOT: Final = (
     Spoken(
         "tokenize",
         "tokenize",
@@ -119,7 +130,7 @@ PROMPTS: Final = (
         "Cut a text or a conversation into tokens",
         TextFields,
         answers.Tokens,
-        other_body=ChatToTokens,
+        other_bodies=(ChatToTokens,),
         at_root=True,
     ),
     Spoken("detokenize", "detokenize", "Prompts", "Read tokens back", TokenFields, answers.TokensText, at_root=True),
@@ -132,8 +143,10 @@ PROMPTS: Final = (
         answers.Rendered,
         at_root=True,
     ),
+    _RERANK,
+    _RERANK._replace(path="reranking", name="reranking"),
 )
-"""What a prompt is to a model."""
+"""Those that have llama.cpp's paths too."""
 
 
 def _paths(spoken: Spoken) -> list[Endpoint]:
@@ -145,25 +158,27 @@ def _paths(spoken: Spoken) -> list[Endpoint]:
         spoken.summary,
         parameters=(SESSION,),
         body=spoken.body,
-        other_body=spoken.other_body,
+        other_bodies=spoken.other_bodies,
+        also=spoken.also,
         answer=spoken.answer,
         event=spoken.event,
         envelope=spoken.envelope,
         about=spoken.about,
         generates=True,
     )
-    root = base._replace(
+    other = base._replace(same_as=base.path)
+    root = other._replace(
         path=f"/{spoken.path}", name=f"{spoken.name}AtRoot", summary=f"{spoken.summary}, where llama.cpp's clients look"
     )
     return [
         base,
         *([root] if spoken.at_root else []),
-        base._replace(
+        other._replace(
             path=f"/v1/models/{{model}}/{spoken.path}",
             name=f"{spoken.name}OfModel",
             summary=f"{spoken.summary}, with the model in the path",
         ),
-        base._replace(
+        other._replace(
             path=f"/openai/deployments/{{model}}/{spoken.path}",
             name=f"{spoken.name}OfDeployment",
             summary=f"{spoken.summary}, where Azure's clients look for it",
@@ -172,7 +187,18 @@ def _paths(spoken: Spoken) -> list[Endpoint]:
 
 
 GENERATING: Final = (
-    *(endpoint for spoken in (*DIALECTS, *PROMPTS) for endpoint in _paths(spoken)),
+    *(endpoint for spoken in (*DIALECTS, *AT_ROOT) for endpoint in _paths(spoken)),
+    Endpoint(
+        "POST",
+        "/v1/chat/compare",
+        "compare",
+        "Chat",
+        "Put one prompt to several models at a time",
+        "One model's failure is its own entry's error. In a stream every chunk says whose it is in `entry`.",
+        body=Comparison,
+        answer=answers.Compared,
+        event=answers.ComparedChunk,
+    ),
     Endpoint(
         "GET",
         "/v1/models",
@@ -182,6 +208,7 @@ GENERATING: Final = (
         "In Anthropic's shape, page by page, where the header `anthropic-version` is sent.",
         parameters=PAGES,
         answer=Either((answers.ModelList, messages_answers.ModelPage)),
+        envelope=Envelope.EITHER,
         refused=(400,),
     ),
     Endpoint(
@@ -193,6 +220,7 @@ GENERATING: Final = (
         "In Anthropic's shape where the header `anthropic-version` is sent.",
         parameters=(VERSION,),
         answer=Either((answers.ModelEntry, messages_answers.ModelInfo)),
+        envelope=Envelope.EITHER,
         refused=(404,),
     ),
 )

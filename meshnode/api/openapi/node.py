@@ -6,6 +6,7 @@ from typing import Final
 
 from meshnode.api.openapi import answers
 from meshnode.api.openapi.endpoint import STRING, Access, Endpoint, Parameter
+from meshnode.client_answers import Catalog
 from meshnode.client_records import Status
 
 
@@ -38,6 +39,16 @@ NODE: Final = (
         media="text/plain",
     ),
     Endpoint("GET", "/api/status", "status", "Node", "The node at a glance", access=Access.OPEN, answer=Status),
+    Endpoint(
+        "GET",
+        "/api/catalog",
+        "catalog",
+        "Node",
+        "What can be asked of this node now, here and in its mesh",
+        "It counts nodes and names none; speeds are medians of the newest answers.",
+        access=Access.OPEN,
+        answer=Catalog,
+    ),
     _page("/", "chatPage", "The chat page", "text/html"),
     _page("/console/{name}", "chatFile", "A file of the pages", "application/octet-stream", refused=(404,))._replace(
         parameters=(Parameter("name", "path", "The file's name."),)

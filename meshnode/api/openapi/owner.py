@@ -7,10 +7,14 @@ from typing import Any, Final
 import msgspec
 
 from meshnode.api.admin import AddFields, PullFields
+from meshnode.api.chat_schema import ChatFields
+from meshnode.api.completions_schema import CompletionFields
+from meshnode.api.embeddings_schema import EmbeddingFields
 from meshnode.api.mesh import JoinFields, ServeFields
 from meshnode.api.openapi.endpoint import WHOLE, Access, Endpoint, Parameter
 from meshnode.api.templates import TemplateFields
-from meshnode.client_records import Credits, Model, Outlook, Peer, PullProgress, Served, Template, TemplateHead
+from meshnode.client_answers import Explanation, Receipt, Template, TemplateHead
+from meshnode.client_records import Credits, History, Model, Outlook, Peer, PullProgress, Served
 
 
 class Models(msgspec.Struct):
@@ -125,6 +129,14 @@ OWNER: Final = (
         "DELETE", "/api/templates/{name}", "removeTemplate", "Stored prompts", "Forget all its versions", Forgotten,
     ),
     _own("GET", "/api/peers", "peers", "Mesh", "List peers and how each did", Peers),
+    _own("GET", "/api/history", "history", "Node", "How much is kept of what people asked", History),
+    _own("DELETE", "/api/history", "clearHistory", "Node", "Forget all of it, everybody's", History),
+    _own("GET", "/api/receipts/{receipt}", "receipt", "Mesh", "What one answer of a peer cost", Receipt),
+    _own(
+        "POST", "/api/explain", "explain", "Mesh", "Who would answer a request, and why not others", Explanation,
+        body=ChatFields, other_bodies=(CompletionFields, EmbeddingFields),
+        about="The body of a chat, a completion or an embedding; nobody is asked.",
+    ),
     _own("GET", "/api/credits", "credits", "Mesh", "What was earned and spent", Credits),
     _own(
         "POST", "/api/mesh/join", "joinMesh", "Mesh", "Connect to a peer, now and at each start", Joined,

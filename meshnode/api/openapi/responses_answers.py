@@ -97,6 +97,31 @@ class Response(Told):
     timings: Timings | msgspec.UnsetType | None = msgspec.UNSET
 
 
+class InputTokens(Told):
+    """How many tokens a prompt is."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
+
+
+class ResponseDeleted(Told):
+    """A response that is no longer kept."""
+
+    id: str
+    object: Literal["response"]
+    deleted: bool
+
+
+class InputItems(Told):
+    """The items of a request."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    first_id: str
+    last_id: str
+    has_more: bool
+
+
 class ResponseEvent(Told):
     """One event of a stream: its kind, its place in the row, and what it is about."""
 

@@ -14,7 +14,7 @@ import msgspec
 from meshnode.api.openapi.effects import foreign, no_effect, reason, refusals
 from meshnode.api.openapi.endpoint import Either, Many, Shape, structs_in
 from meshnode.api.openapi.meanings import INSIDE, MEANINGS, meaning
-from meshnode.api.openapi.shapes import EITHER, REQUIRED, SHAPES
+from meshnode.api.openapi.shapes import BESIDE, EITHER, REQUIRED, SHAPES
 
 _REF: Final = "#/components/schemas/{name}"
 _ORDER: Final = {name: place for place, name in enumerate(MEANINGS)}
@@ -68,12 +68,13 @@ class Schemas:
         for name in properties:
             properties[name] = self._property(kind, name, properties[name])
         component["properties"] = properties = dict(sorted(properties.items(), key=lambda item: _place(kind, item[0])))
+        properties |= {name: self._property(kind, name, self.of(shape)) for name, shape in BESIDE.get(kind, {}).items()}
         properties |= {name: _refused(kind, name) for name in refusals(kind)}
         needed = [name for name in properties if (kind, name) in REQUIRED]
         if needed:
             component["required"] = [*component.get("required", ()), *needed]
-        if kind in EITHER:
-            component["anyOf"] = [{"required": [name]} for name in EITHER[kind]]
+        for names in (EITHER[base] for base in kind.__mro__ if base in EITHER):
+            component["anyOf"] = [{"required": [name]} for name in names]
 
     def _open(self, kind: type) -> None:
         """An answer's: what is inside is told, and it may grow."""
@@ -161,6 +162,7 @@ def _inside(kind: type) -> list[type]:
     inner = [cls for name in names for cls in structs_in(_shape(kind, name))]
     info = msgspec.inspect.type_info(kind)
     typed = [field.type for field in info.fields] if isinstance(info, msgspec.inspect.StructType) else []
+    inner += [cls for shape in BESIDE.get(kind, {}).values() for cls in structs_in(shape)]
     return inner + [cls for one in typed for cls in _structs(one)]
 
 

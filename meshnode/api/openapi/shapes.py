@@ -11,9 +11,14 @@ from typing import Any, Final
 
 from meshnode.api import chat_schema, completions_schema, embeddings_schema, templates, tools_schema
 from meshnode.api.constraint_schema import ConstraintFields, ResponseFormat, SchemaFormat, StructuredOutputs
+from meshnode.api.messages.schema import PromptFields as MessagesPrompt
 from meshnode.api.openapi import messages_answers, messages_shapes, responses_shapes
-from meshnode.api.openapi.endpoint import Many, Shape
+from meshnode.api.openapi.bodies import Upload
+from meshnode.api.openapi.endpoint import Either, Many, Shape
+from meshnode.api.rerank_schema import DocumentFields, RerankFields
+from meshnode.api.responses.schema import ResponseFields
 from meshnode.api.routing_schema import PriceFields, ProviderFields, RoutingFields
+from meshnode.api.transforms import PluginFields
 
 _TOKEN: Final[Mapping[str, Any]] = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
 _TEXT: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1}
@@ -21,8 +26,13 @@ _TOKENS: Final[Mapping[str, Any]] = {"type": "array", "items": _TOKEN, "minItems
 _PROMPT: Final[Mapping[str, Any]] = {
     "anyOf": [
         {"type": "string"},
-        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1},
         _TOKENS,
+        {
+            "type": "array",
+            "items": {"anyOf": [{"type": "string"}, _TOKENS]},
+            "minItems": 1,
+            "maxItems": completions_schema.MOST_PROMPTS,
+        },
     ],
     "description": completions_schema.PROMPTS,
 }
@@ -75,18 +85,33 @@ _CHOICE: Final[Mapping[str, Any]] = {
     "description": "none, auto, required, or an object that names functions",
 }
 
+_FUNCTION: Final[Mapping[str, Any]] = {
+    "anyOf": [
+        {"enum": ["none", "auto"]},
+        {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
+    ],
+    "description": "none, auto, or an object with the name of a function",
+}
+
 SHAPES: Final[Mapping[tuple[type, str], Shape]] = {
     **messages_shapes.SHAPES,
     (messages_answers.MessageAnswer, "content"): Many(messages_answers.CONTENT),
     (messages_answers.ContentBlockStart, "content_block"): messages_answers.CONTENT,
     **responses_shapes.SHAPES,
+    (chat_schema.ChatFields, "plugins"): Many(PluginFields),
+    (chat_schema.ChatFields, "functions"): Many(tools_schema.FunctionFields),
+    (chat_schema.ChatFields, "function_call"): _FUNCTION,
+    (chat_schema.ChatFields, "prediction"): chat_schema.PredictionFields,
+    (ResponseFields, "plugins"): Many(PluginFields),
+    (RerankFields, "documents"): Many(Either(({"type": "string", "minLength": 1}, DocumentFields))),
+    (Upload, "file"): {"type": "string", "format": "binary"},
     (RoutingFields, "provider"): ProviderFields,
     (ProviderFields, "max_price"): PriceFields,
     (chat_schema.ChatFields, "messages"): Many(chat_schema.MessageFields),
     (chat_schema.ChatFields, "tools"): Many(tools_schema.ToolFields),
     (chat_schema.ChatFields, "tool_choice"): _CHOICE,
     (chat_schema.ChatFields, "response_format"): ResponseFormat,
-    (chat_schema.MessageFields, "role"): {"enum": ["system", "developer", "user", "assistant", "tool"]},
+    (chat_schema.MessageFields, "role"): {"enum": ["system", "developer", "user", "assistant", "tool", "function"]},
     (chat_schema.MessageFields, "content"): _CONTENT,
     (chat_schema.MessageFields, "tool_calls"): Many(tools_schema.CallFields),
     (tools_schema.ToolFields, "function"): tools_schema.FunctionFields,
@@ -99,11 +124,19 @@ SHAPES: Final[Mapping[tuple[type, str], Shape]] = {
 }
 """By struct (or one it is made from) and field."""
 
+BESIDE: Final[Mapping[type, Mapping[str, Shape]]] = {
+    chat_schema.MessageFields: {"function_call": tools_schema.CalledFields},
+}
+"""Fields that are said in other words before the struct is read."""
+
 REQUIRED: Final[frozenset[tuple[type, str]]] = frozenset({
     (completions_schema.CompletionFields, "prompt"),
     (embeddings_schema.EmbeddingFields, "input"),
 })  # fmt: skip
 """Fields that must be there although their struct does not say so."""
 
-EITHER: Final[Mapping[type, tuple[str, ...]]] = {chat_schema.ChatFields: ("messages", "template")}
+EITHER: Final[Mapping[type, tuple[str, ...]]] = {
+    chat_schema.ChatFields: ("messages", "template"),
+    MessagesPrompt: ("messages", "template"),
+}
 """Fields of which one must be there."""

@@ -1,6 +1,8 @@
 """A request completed with what the node keeps: the response it goes on from, the items it refers to.
 
-Where nothing is kept, what asks for keeping is refused by name; OpenAI's default of keeping every response is then no.
+A session is continued where ``store`` is asked for in so many words: that OpenAI keeps every response by default does
+not mean that something should stand before what a request holds. Where nothing is kept, what asks for keeping is
+refused by name, and the default is not to keep.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from meshnode.api.responses.parse import refers
 from meshnode.api.responses.render import PREFIX
 from meshnode.api.responses.stored import DIALECT, input_items, response_of
 from meshnode.api.schema import Ask
+from meshnode.api.sessions import in_session
 from meshnode.domain import CallerId, Message
 from meshnode.errors import InvalidField, NotFound, UnsupportedParameter
 from meshnode.gateway.job import Job, Jobs
@@ -31,18 +34,21 @@ async def prepare(context: ApiContext, principal: Principal, asked: Ask) -> Ask:
     echo = dict(asked.echo)
     said: list[dict[str, Any]] = echo["input"]
     begin = len(asked.request.messages) - echo.pop("own")
-    del echo["asked_to_store"]
     head, own = asked.request.messages[:begin], asked.request.messages[begin:]
     if refers(said):
         echo["input"] = await _referred(context.jobs, principal.caller, said)
         own = messages(echo["input"])
-    echo["instructions_at"] = len(head) - 1 if echo["response"]["instructions"] is not None else None
     previous = echo["response"]["previous_response_id"]
     before = () if previous is None else await _before(context.jobs, principal.caller, previous)
     request = msgspec.structs.replace(asked.request, messages=(*head, *before, *own))
+    asked = asked._replace(request=request)
+    if echo.pop("asked_to_store") is True and previous is None:
+        asked = await in_session(context, principal, asked)
+    if echo["response"]["instructions"] is not None:
+        echo["instructions_at"] = asked.request.messages.index(head[-1])
     if not asked.keep.store:
         del echo["input"]
-    return asked._replace(request=request, echo=echo)
+    return asked._replace(echo=echo)
 
 
 def _unkept(asked: Ask) -> Ask:

@@ -159,7 +159,8 @@ class CallItem:
     def close(self, status: str) -> Body:
         """End the arguments and the item."""
         item = self.snapshot(status)
-        self._emit("response.function_call_arguments.done", {"arguments": item["arguments"]})
+        told = {"name": item["name"], "arguments": item["arguments"]}
+        self._emit("response.function_call_arguments.done", told)
         self._emit("response.output_item.done", {"item": item})
         return item
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from meshnode.api.answer_headers import account
 from meshnode.api.render import NOTHING, Heading, timings
 from meshnode.api.responses.output import Body, CallItem, CustomCallItem, Emit, Item, MessageItem, ReasoningItem
 from meshnode.api.responses.shape import fault, usage
@@ -207,7 +208,7 @@ class ResponseRenderer:
             "output": [*self._output, *growing],
             **self._shown,
             "usage": None if finished is None else usage(finished.usage),
-            **({} if finished is None else {"timings": timings(finished)}),
+            **({} if finished is None else {"timings": timings(finished), **account(finished)}),
         }
 
     def _completed_at(self) -> int | None:

@@ -7,19 +7,19 @@ from typing import Any, Final
 
 from quart import Blueprint, Response, request
 
-from meshnode.api.asgi import current
+from meshnode.api.asgi import caller, current
 from meshnode.api.context import ApiContext
 from meshnode.api.dialect import Dialect, Pending
 from meshnode.api.fields import invalid
-from meshnode.api.jobs import principal
 from meshnode.api.kept import follow_job
+from meshnode.api.paging import page, paging
 from meshnode.api.render import Heading
 from meshnode.api.responses.count import CountRenderer
 from meshnode.api.responses.earlier import prepare
 from meshnode.api.responses.parse import parse_count, parse_response
 from meshnode.api.responses.render import PREFIX, Later, ResponseRenderer
 from meshnode.api.responses.schema import INCLUDABLE
-from meshnode.api.responses.stored import DIALECT, input_items, page, paging, renderer_of, response_of
+from meshnode.api.responses.stored import DIALECT, input_items, renderer_of, response_of
 from meshnode.api.schema import Ask
 from meshnode.api.stream import EVENT_STREAM, STREAM_HEADERS, EventStream
 from meshnode.api.voice import RESPONSES
@@ -73,7 +73,8 @@ def responses(context: ApiContext) -> Blueprint:
         job = await _kept(context, id_)
         _check(("after", "limit", "order", *_INCLUDE))
         _included()
-        return page(input_items(job), paging(request.args))
+        part = page(input_items(job), paging(request.args))
+        return part if part["data"] else part | {"first_id": "", "last_id": ""}  # never null in this API
 
     return routes
 
@@ -81,7 +82,7 @@ def responses(context: ApiContext) -> Blueprint:
 async def _kept(context: ApiContext, id_: str) -> Job:
     """The response of that id. Raises NotFound."""
     try:
-        job = await context.jobs.job(principal(), id_)
+        job = await context.jobs.job(caller(), id_)
     except NotFound:
         raise _absent()
     if job.dialect != DIALECT:

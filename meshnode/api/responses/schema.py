@@ -129,5 +129,14 @@ NO_EFFECT: Final[Mapping[str, str]] = {
     "tools": "those that OpenAI runs itself (web_search, mcp …) are not offered to the model, nor repeated",
 }
 """Fields, or uses of them, that are accepted though they change no answer, and why they change none."""
-OF_CHAT: Final[Mapping[str, str]] = {"max_tokens": "Did you mean max_output_tokens?", "n": "Leave it out."}
-"""Fields of chat that Responses never had, and what is said to them."""
+OF_CHAT: Final[Mapping[str, str]] = {
+    "max_tokens": "Send max_output_tokens.",
+    "max_completion_tokens": "Send max_output_tokens.",
+    "messages": "Send them as input.",
+    "response_format": "Send text.format.",
+    "reasoning_effort": "Send reasoning.effort.",
+    "verbosity": "Send text.verbosity.",
+    "logprobs": "Send include with message.output_text.logprobs.",
+    "n": "A response is one answer.",
+}
+"""Fields of chat that Responses has under another name or not at all, and what is said to them."""

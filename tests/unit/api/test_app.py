@@ -16,7 +16,7 @@ from tests.kit.api import ADMIN_TOKEN, CHAT, MemoryLibrary, Scripted, read_until
         ("GET", "/v1", 404, "not_found"),
         ("GET", "/v1/models/", 404, "not_found"),
         ("GET", "/V1/models", 404, "not_found"),
-        ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+        ("GET", "/v1/embeddings", 405, "method_not_allowed"),
         ("DELETE", "/v1/models", 405, "method_not_allowed"),
         ("GET", "/v1/models/..%2f..%2fetc", 404, "model_not_found"),
     ],
@@ -39,7 +39,7 @@ async def test_more_slashes_at_the_start_lead_past_nobody(path: str) -> None:
 
 async def test_405_says_what_is_allowed() -> None:
     async with running_api() as api, api.client() as client:
-        answer = await client.get("/v1/chat/completions")
+        answer = await client.get("/v1/embeddings")
     assert "POST" in answer.headers["allow"]
 
 

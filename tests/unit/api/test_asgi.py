@@ -88,15 +88,19 @@ async def test_a_task_that_crashes_is_answered_with_500_and_no_words_of_its_own(
         raise ValueError("SECRET")
 
     @app.get("/x")
+    @app.get("/v1/messages")
     async def handler() -> str:
+        current().request_id = "req_1"
         current().nursery.start_soon(crash)
         await trio.Event().wait()
         return ""
 
-    start, body = await call(app)
-    assert start["status"] == 500
-    assert b"internal_error" in body["body"]
-    assert b"SECRET" not in body["body"]
+    for path, kind in (("/x", b"internal_error"), ("/v1/messages", b"api_error")):
+        start, body = await call(app, path=path)
+        assert start["status"] == 500
+        assert {(b"x-request-id", b"req_1"), (b"request-id", b"req_1")} <= set(start["headers"])
+        assert kind in body["body"]
+        assert b"SECRET" not in body["body"]
 
 
 async def test_a_target_that_is_no_path_harms_nobody() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from meshnode.api.app import DIALECTS, EMBEDDING
+from meshnode.api.dialect import Dialect
+from meshnode.api.embeddings import EmbeddingRenderer
+from meshnode.api.embeddings_schema import parse_embedding
 from meshnode.api.voice import OPENAI
 
 
 def test_a_plain_dialect_speaks_as_openai_does_and_prepares_nothing() -> None:
-    assert (EMBEDDING.voice, EMBEDDING.prepare, EMBEDDING.pending) == (OPENAI, None, None)
-
-
-def test_every_dialect_is_kept_under_a_name_of_its_own() -> None:
-    assert len({dialect.name for dialect in DIALECTS.values()}) == len(DIALECTS)
+    plain = Dialect("embedding", "embd-", parse_embedding, EmbeddingRenderer)
+    assert (plain.voice, plain.prepare, plain.pending) == (OPENAI, None, None)

@@ -75,3 +75,11 @@ def test_id_caller_deadline_and_model_are_set() -> None:
     assert request.model == ""
     asked = ask(CommonFields(model="m", stream=True), request)
     assert (asked.stream, asked.include_usage, asked.model) == (True, False, "m")
+
+
+def test_repetition_penalty_is_repeat_penalty_over_all_there_is() -> None:
+    found = sampling(CommonFields(repetition_penalty=1.2))
+    assert (found.repeat_penalty, found.repeat_last_n) == (1.2, -1)
+    assert sampling(CommonFields(repetition_penalty=1.2, repeat_last_n=8)).repeat_last_n == 8
+    with pytest.raises(InvalidField, match="both given"):
+        sampling(CommonFields(repetition_penalty=1.2, repeat_penalty=1.1))

@@ -8,6 +8,7 @@ import pytest
 
 from meshnode.api.voice import ANTHROPIC, OPENAI, RESPONSES, Voice, voice_of
 from meshnode.errors import (
+    TOO_LONG,
     BodyTooLarge,
     ContextLengthExceeded,
     InvalidField,
@@ -54,23 +55,22 @@ def test_anthropics_envelope(error: MeshnodeError, kind: str) -> None:
 @pytest.mark.parametrize(
     ("message", "told"),
     [
-        ("the prompt has 5000 tokens; the model's context here is 4096, answer included.",
-         "5000 tokens > 4096 maximum"),
-        ("the prompt has at least 70000 tokens; the model's context here is 4096, answer included.",
-         "70000 tokens > 4096 maximum"),
-        ("the prompt has 4096 tokens and at least 9 of answer; the model's context here is 4096, answer included.",
-         "4096 tokens > 4095 maximum"),
-        ("its context of 2048 tokens is too short for about 3000; nobody has a longer one.",
-         "3000 tokens > 2048 maximum"),
-        ("it is too long.", "it is too long. Shorten it."),
+        (f"{TOO_LONG}: it has 5000 tokens; the model's context here is 4096, answer included.",
+         "prompt is too long: 5000 tokens > 4096 maximum. Shorten it."),
+        (f"{TOO_LONG}: it has at least 70000 tokens; the model's context here is 4096, answer included.",
+         "prompt is too long: 70000 tokens > 4096 maximum. Shorten it."),
+        (f"{TOO_LONG}: it has 4096 tokens and at least 9 of answer; the model's context here is 4096, answer included.",
+         "prompt is too long: 4096 tokens > 4095 maximum. Shorten it."),
+        (f"{TOO_LONG}: its context of 2048 tokens is too short for about 3000; nobody has a longer one.",
+         "prompt is too long: 3000 tokens > 2048 maximum. Shorten it."),
+        (f"{TOO_LONG}.", f"{TOO_LONG}. Shorten it."),
     ],
 )  # fmt: skip
 def test_a_prompt_that_is_too_long_is_told_as_coding_agents_read_it(message: str, told: str) -> None:
     error = ContextLengthExceeded(message, hint="Shorten it.", param="messages")
     body = ANTHROPIC.envelope(error, "req_1")
-    assert body["error"]["type"] == "invalid_request_error"
-    assert body["error"]["message"].startswith(f"prompt is too long: {told}")
-    assert body["error"]["message"].endswith(str(error))
+    assert (body["error"]["type"], body["error"]["message"]) == ("invalid_request_error", told)
+    assert OPENAI.envelope(error, "req_1")["error"]["message"] == f"{message} Shorten it."
 
 
 def test_events_with_names_and_without() -> None:

@@ -34,7 +34,7 @@ def conversation(script: str) -> tuple[Message, ...]:
 def at_most(count: int, script: str) -> str:
     """Places of what stays of a conversation where ``count`` messages fit."""
     messages = conversation(script)
-    left = middle_out(messages, lambda some: len(some) <= count, most_characters=10**6)
+    left = middle_out(messages, len, most=count, most_characters=10**6)
     return " ".join(str(messages.index(message)) for message in left)
 
 
@@ -74,17 +74,44 @@ def test_the_middle_goes_first(count: int, script: str, left: str) -> None:
     assert at_most(count, script) == left
 
 
+class Counted:
+    """Counts the words of a conversation, at most ``limit`` messages of it, and how often it was asked."""
+
+    def __init__(self, limit: int = 10**6) -> None:
+        self.limit = limit
+        self.asked: list[int] = []
+
+    def __call__(self, messages: Sequence[Message]) -> int | None:
+        self.asked.append(len(messages))
+        if len(messages) > self.limit:
+            return None
+        texts = (part.text for message in messages for part in message.parts if isinstance(part, TextPart))
+        return sum(len(text.split()) for text in texts)
+
+
 def test_what_cannot_fit_is_not_tried() -> None:
-    messages = conversation("u" * 100)
-    tried: list[int] = []
+    count = Counted()
+    assert len(middle_out(conversation("u" * 100), count, most=3, most_characters=30)) == 3
+    assert max(count.asked) <= 1 + 30 // 2
 
-    def fits(some: Sequence[Message]) -> bool:
-        tried.append(len(some))
-        return len(some) <= 3
 
-    assert len(middle_out(messages, fits, most_characters=30)) == 3
-    assert max(tried) <= 1 + 30 // 2
-    assert len(tried) < 8
+@pytest.mark.parametrize("limit", [10**6, 40])
+@given(words=st.lists(st.integers(1, 300), min_size=1, max_size=300), most=st.integers(0, 20_000))
+def test_a_few_looks_are_enough_and_no_more_goes_than_must(limit: int, words: list[int], most: int) -> None:
+    texts = [f"{at} " + "word " * (count - 1) for at, count in enumerate(words)]
+    messages = tuple(Message(role=Role.USER, parts=(TextPart(text),)) for text in texts)
+    count = Counted(limit)
+    left = middle_out(messages, count, most=most, most_characters=10**7)
+    fitting = Counted(limit)
+    taken = fitting(left)
+    if len(left) > 1:
+        assert taken is not None
+        assert taken <= most
+    if len(left) < len(messages) and most:
+        gone = [message for message in messages if message not in left]
+        longer = [fitting((*left, message)) for message in gone]
+        assert any(length is None or length > most for length in longer)
+    assert len(count.asked) <= 16
 
 
 SCRIPTS = st.lists(st.sampled_from(["u", "a", "s", "ct", "c", "ctct", "d"]), max_size=24).map("".join)
@@ -94,7 +121,7 @@ SCRIPTS = st.lists(st.sampled_from(["u", "a", "s", "ct", "c", "ctct", "d"]), max
 @given(SCRIPTS, st.integers(0, 40), st.integers(0, 200))
 def test_no_rule_is_broken_whatever_fits(script: str, room: int, most: int) -> None:
     messages = conversation(script)
-    left = middle_out(messages, lambda some: len(some) <= room, most_characters=most)
+    left = middle_out(messages, len, most=room, most_characters=most)
     places = [messages.index(message) for message in left]
     assert places == sorted(places), "the order stays"
     always = [at for at, message in enumerate(messages) if message.role in (Role.SYSTEM, Role.DEVELOPER)]
@@ -114,7 +141,7 @@ def test_no_rule_is_broken_whatever_fits(script: str, room: int, most: int) -> N
 def test_no_more_goes_than_must(script: str, room: int) -> None:
     messages = conversation(script)
     units = removable(messages)
-    left = middle_out(messages, lambda some: len(some) <= room, most_characters=10**6)
+    left = middle_out(messages, len, most=room, most_characters=10**6)
     least = len(messages) - sum(map(len, units))
     if least > room:
         assert len(left) == least

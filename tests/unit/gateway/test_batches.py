@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import structlog
 import trio
 import trio.lowlevel
 import trio.testing
@@ -75,7 +76,7 @@ async def test_after_a_kill_no_line_is_run_again_whose_answer_was_kept_and_none_
         asked += work.asked
         if batch.status.over:
             break
-    assert lives > 3
+    assert lives > 1
     assert sorted(text.split()) == sorted(names(30))
     assert set(asked) == set(names(30))
     assert len(asked) <= 30 + lives * AT_ONCE, "only what was under way is begun anew"
@@ -164,7 +165,7 @@ async def test_a_batch_that_is_cancelled_stops_and_keeps_what_it_has() -> None:
         batch = await over(there, batch)
         assert work.inside == 0
         assert await there.batches.cancel(OWNER, batch.id) == batch
-        assert (await content_of(there, batch.outputs)).split() == names(2)
+        assert sorted((await content_of(there, batch.outputs)).split()) == names(2)
     assert (batch.status, batch.completed, batch.failed) == (BatchStatus.CANCELLED, 2, 0)
     assert there.batches.standing() == Standing(0, 0, 0)
 
@@ -253,9 +254,12 @@ async def test_a_defect_ends_the_batch_and_not_the_node(
         async def answer(self, batch: Batch, line: Line) -> Answered:
             raise ZeroDivisionError("SECRET")
 
-    async with kept() as there, carried_out(there, Broken()):
-        batch = await over(there, await created(there, b"a"))
-        assert there.batches.standing().batches == 0
+    with structlog.testing.capture_logs() as logs:
+        async with kept() as there, carried_out(there, Broken()):
+            batch = await over(there, await created(there, b"a"))
+            assert there.batches.standing().batches == 0
+    assert any("ZeroDivisionError" in str(line) for line in logs)
+    assert not any("SECRET" in str(line) or "exc_info" in line for line in logs)
     assert batch.status is BatchStatus.FAILED
     assert batch.faults[0].code == InternalFault.code
     assert "SECRET" not in batch.faults[0].message

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from meshnode.domain import OWNER, CallerId
-from meshnode.errors import DiskFull, Draining, NotFound, Overloaded, RateLimited
+from meshnode.errors import DiskFull, Draining, HomeUnusable, NotFound, Overloaded, RateLimited
 from meshnode.events import Failed, Finished, Queued, Started, TextDelta, Usage
 from meshnode.gateway.job import JobStatus
 from meshnode.gateway.jobs import KIND, LIMITS, TIDY_EVERY_S, Kept
@@ -207,6 +207,27 @@ async def test_a_stop_of_the_node_puts_jobs_back_uncounted_and_takes_no_more(dat
         assert isinstance((await followed(desk.jobs, a_job()))[-1], Finished)
 
 
+async def test_a_node_that_stops_begins_none_of_those_that_wait(database: Database) -> None:
+    async with open_desk(database, Scripted(FOREVER), LIMITS._replace(at_once=1)) as desk:
+        for name in ("runs", "waits"):
+            await desk.jobs.submit(a_job(name))
+        await desk.dispatcher.entered.wait()
+        before = await desk.vault.get(OWNER, KIND, "waits")
+        written: list[str] = []
+        real = desk.vault.replace
+
+        async def replace(item: Item, *beside: Item) -> bool:
+            written.append(item.id)
+            return await real(item, *beside)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(desk.vault, "replace", replace)
+            desk.draining.set()
+            await trio.testing.wait_all_tasks_blocked()
+        assert written == ["runs"]
+        assert await desk.vault.get(OWNER, KIND, "waits") == before
+
+
 async def test_a_job_that_ends_the_node_each_time_is_given_up(database: Database) -> None:
     async def killed() -> None:
         async with open_desk(database, Scripted(FOREVER)) as desk:
@@ -267,6 +288,24 @@ async def test_a_deadline_counts_from_when_the_job_came(database: Database, auto
         (late,) = await followed(desk.jobs, a_job("within 10"))
         assert isinstance(late, Failed)
         assert late.code == "deadline_exceeded"
+
+
+async def test_a_job_that_cannot_be_read_ends_alone_and_is_tried_at_the_next_start(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_desk(database, Scripted(spoken("Hello"))) as desk:
+
+        async def unreadable(principal: CallerId, kind: str, id_: str) -> Item:
+            raise HomeUnusable("the disk reads nothing.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(desk.vault, "get", unreadable)
+            await desk.jobs.submit(a_job())
+            await trio.testing.wait_all_tasks_blocked()
+        await desk.jobs.submit(a_job("job_2"))
+        assert isinstance((await followed(desk.jobs, a_job("job_2")))[-1], Finished)
+    async with open_desk(database, Scripted(spoken("Hello"))) as desk:
+        assert isinstance((await followed(desk.jobs, a_job()))[-1], Finished)
 
 
 async def test_what_had_its_time_is_deleted(database: Database, autojump_clock: MockClock) -> None:

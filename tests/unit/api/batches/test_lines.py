@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnode.api.app import CHAT, EMBEDDING
 from meshnode.api.batches.lines import (
     MOST_CUSTOM_ID,
     Unusable,
@@ -22,6 +21,7 @@ from meshnode.api.batches.lines import (
     unnamed_row,
 )
 from meshnode.api.dialect import Dialect
+from meshnode.api.dialects import CHAT, EMBEDDING
 from meshnode.api.schema import Ask, Asker, Keep
 from meshnode.domain import OWNER, RequestId
 from meshnode.errors import InvalidField

@@ -98,12 +98,12 @@ async def test_a_curl_command_of_the_pages_is_answered(page: str, words: list[st
         answer = await client.request(
             "POST" if body else "GET", path, content=body, headers={"content-type": "application/json"} if body else {}
         )
-    assert answer.status_code == 200, f"{page}: {answer.text}"
+    assert answer.status_code in (200, 202), f"{page}: {answer.text}"
 
 
 def scripts() -> list[tuple[str, str]]:
     """Python for OpenAI's own client."""
-    return [(path, text) for path, text in blocks("python") if "from openai import" in text]
+    return [(path, text) for path, text in blocks("python") if "from openai import" in text and "open(" not in text]
 
 
 @pytest.mark.parametrize(("page", "script"), scripts(), ids=lambda value: value if value.startswith("/") else "")

@@ -108,6 +108,12 @@ def test_a_stored_prompt_goes_before_or_instead_of_messages() -> None:
     assert len(counted.request.messages) == 1
 
 
+def test_a_conversation_may_be_shortened_where_that_is_asked_for() -> None:
+    assert parse(transforms=["middle-out"]).request.transforms == ("middle-out",)
+    assert parse(plugins=[{"id": "context-compression"}]).request.transforms == ("middle-out",)
+    assert parse(transforms=[]).request.transforms == ()
+
+
 def test_what_is_to_be_kept() -> None:
     assert parse(store=True).keep == Keep(store=True)
     assert parse().keep == Keep()

@@ -12,11 +12,13 @@ from meshnode.events import (
     Counted,
     EmbeddingResult,
     Finished,
+    RerankResult,
     Started,
     Usage,
 )
 from tests.kit.api import ADMIN_TOKEN, CHAT, Scripted, Step, running_api, spoken, sse_data
 from tests.kit.described import TALK, check
+from tests.kit.fakemesh import RECEIPT, FakeMesh
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
@@ -52,6 +54,35 @@ async def test_prompts() -> None:
             check(path, "post", (await client.post(path, json=body)).json())
 
 
+async def test_comparing() -> None:
+    body = CHAT | {"models": ["tiny:q4_1", "far-8b:q4_k_m"]}
+    async with running_api(Scripted(TALK)) as api, api.client() as client:
+        check("/v1/chat/compare", "post", (await client.post("/v1/chat/compare", json=body)).json())
+        events = list(sse_data((await client.post("/v1/chat/compare", json=body | {"stream": True})).text))
+    assert events.pop() == "[DONE]"
+    for event in events:
+        check("/v1/chat/compare", "post", json.loads(event), media="text/event-stream")
+    failing = Scripted([ModelNotFound("no model x.")])
+    async with running_api(failing) as api, api.client() as client:
+        check("/v1/chat/compare", "post", (await client.post("/v1/chat/compare", json=body)).json())
+
+
+async def test_ranks() -> None:
+    steps: list[Step] = [Started(1), RerankResult(0, 0.5), RerankResult(1, 0.7), Finished(Usage(prompt_tokens=1))]
+    body = {"query": "q", "documents": ["a", {"text": "b"}], "return_documents": True}
+    async with running_api(Scripted(steps)) as api, api.client() as client:
+        for path in ("/v1/rerank", "/rerank", "/reranking"):
+            check(path, "post", (await client.post(path, json=body)).json())
+
+
+async def test_what_a_mesh_is_told_of() -> None:
+    headers = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+    async with running_api(mesh=FakeMesh(receipts=(RECEIPT,))) as api, api.client() as client:
+        answer = await client.get(f"/api/receipts/{RECEIPT.id}", headers=headers)
+        check("/api/receipts/{receipt}", "get", answer.json())
+        check("/api/explain", "post", (await client.post("/api/explain", json=CHAT, headers=headers)).json())
+
+
 async def test_stored_prompts() -> None:
     headers = {"authorization": f"Bearer {ADMIN_TOKEN}"}
     said = {"messages": [{"role": "user", "content": "Hello {{name}}."}]}
@@ -73,6 +104,7 @@ async def test_stored_prompts() -> None:
         ("get", "/v1/models/{name}", "/v1/models/tiny:q4_1", None),
         ("get", "/health", "", None),
         ("get", "/api/status", "", None),
+        ("get", "/api/catalog", "", None),
         ("get", "/api/models", "", None),
         ("post", "/api/models/scan", "", {}),
         ("post", "/api/models/add", "", {"path": "/x.gguf"}),
@@ -81,6 +113,8 @@ async def test_stored_prompts() -> None:
         ("post", "/api/models/{name}/unload", "/api/models/tiny:q4_1/unload", {}),
         ("delete", "/api/models/{name}", "/api/models/tiny:q4_1", None),
         ("get", "/api/peers", "", None),
+        ("get", "/api/history", "", None),
+        ("delete", "/api/history", "", None),
         ("get", "/api/credits", "", None),
         ("post", "/api/mesh/leave", "", {}),
         ("get", "/api/mesh/served", "", None),

@@ -8,8 +8,8 @@ from meshnode.api import schema
 from meshnode.api.chat_schema import ChatFields
 from meshnode.api.messages import reasons
 from meshnode.api.messages.schema import MessagesFields
+from meshnode.api.openapi.bodies import ChatToTokens
 from meshnode.api.openapi.effects import IDLE, REFUSED, foreign, no_effect, reason, refusals
-from meshnode.api.openapi.generating import ChatToTokens
 from meshnode.api.responses.schema import ResponseFields
 
 

@@ -6,7 +6,7 @@ from meshnode.api.openapi.effects import foreign, no_effect, reason, refusals
 from meshnode.api.openapi.meanings import INSIDE, MEANINGS, meaning
 from meshnode.api.openapi.table import ENDPOINTS
 
-BODIES = list(dict.fromkeys(kind for each in ENDPOINTS for kind in (each.body, each.other_body) if kind is not None))
+BODIES = list(dict.fromkeys(kind for each in ENDPOINTS for kind in each.bodies))
 
 
 def fields(kind: type) -> list[str]:

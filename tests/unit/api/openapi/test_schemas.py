@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from meshnode.api.chat_schema import ChatFields, parse_chat
+from meshnode.api.compare_schema import parse_comparison
 from meshnode.api.completions_schema import CompletionFields, parse_completion
 from meshnode.api.embeddings_schema import EmbeddingFields, parse_embedding
 from meshnode.api.messages.schema import MessagesFields, parse_count, parse_messages
 from meshnode.api.messages.schema import PromptFields as CountFields
+from meshnode.api.openapi.bodies import ChatToTokens, Comparison, CountedResponse
 from meshnode.api.openapi.endpoint import Many
-from meshnode.api.openapi.generating import ChatToTokens
 from meshnode.api.openapi.schemas import Schemas, allowed
+from meshnode.api.rerank_schema import RerankFields, parse_rerank
+from meshnode.api.responses.parse import parse_count as parse_input_tokens
 from meshnode.api.responses.parse import parse_response
 from meshnode.api.responses.schema import ResponseFields
 from meshnode.api.schema import Ask, Asker
@@ -33,8 +36,14 @@ PARSERS: dict[type, tuple[Callable[[bytes, Asker], Ask], dict[str, Any]]] = {
     ResponseFields: (parse_response, {"input": "hi"}),
     MessagesFields: (parse_messages, {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}),
     CountFields: (parse_count, {"messages": [{"role": "user", "content": "hi"}]}),
+    CountedResponse: (parse_input_tokens, {"input": "hi"}),
+    RerankFields: (parse_rerank, {"query": "q", "documents": ["a"]}),
     TextFields: (parse_tokenize, {"content": "hi"}),
     TokenFields: (parse_detokenize, {"tokens": [1]}),
+    Comparison: (
+        lambda body, asker: parse_comparison(body, asker).ask,
+        {"messages": [{"role": "user", "content": "hi"}], "models": ["a", "b"]},
+    ),
     ChatToTokens: (parse_tokenize, {"messages": [{"role": "user", "content": "hi"}]}),
 }
 SCHEMAS = Schemas(PARSERS, ())
@@ -65,6 +74,9 @@ VALUES = st.one_of(
          {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "a"}]}],
         [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}],
         [{"role": "user", "content": [{"type": "document", "source": {"type": "text", "data": "a"}}]}],
+        [{"name": "f", "parameters": {}}], {"name": "f"}, {"type": "content", "content": "a"},
+        [{"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
+         {"role": "function", "name": "f", "content": "a"}], ["middle-out"], [{"id": "context-compression"}],
         {"effort": "low"}, {"type": "enabled", "budget_tokens": 2000}, {"type": "adaptive"}, {"user_id": "a"},
         {"format": {"type": "json_schema", "schema": {}}},
         {"format": {"type": "json_schema", "name": "a", "schema": {}}},
@@ -96,6 +108,7 @@ def test_what_the_parser_takes_the_schema_takes(kind: type, data: st.DataObject)
     [
         (ChatFields, {}),
         (ChatFields, {"messages": []}),
+        (ChatFields, {"messages": [{"role": "assistant", "function_call": {"name": "f"}}]}),
         (ChatFields, {"messages": [{"role": "nobody", "content": "a"}]}),
         (ChatFields, {"messages": [{"role": "user", "content": "a", "color": 1}]}),
         (ChatFields, {"messages": [{"role": "user", "content": "a"}], "temperature": 3}),
@@ -110,6 +123,13 @@ def test_what_the_schema_refuses_the_parser_refuses(kind: type, body: dict[str, 
     assert not validator(kind).is_valid(body)
     with pytest.raises(MeshnodeError):
         PARSERS[kind][0](msgspec.json.encode(body), ASKER)
+
+
+def test_a_call_in_older_words_is_one() -> None:
+    said = {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}}
+    body = {"messages": [said, {"role": "function", "name": "f", "content": "a"}]}
+    parse_chat(msgspec.json.encode(body), ASKER)
+    assert validator(ChatFields).is_valid(body)
 
 
 def test_a_field_says_what_it_does_and_what_it_may_be() -> None:

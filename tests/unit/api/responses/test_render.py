@@ -18,6 +18,7 @@ from meshnode.api.schema import Asker
 from meshnode.domain import OWNER, FinishReason, ModelId, RequestId
 from meshnode.errors import Cancelled, ContextLengthExceeded, Draining, ProtocolViolation, WorkerDied
 from meshnode.events import (
+    Charge,
     ChoiceFinished,
     Event,
     Failed,
@@ -225,6 +226,13 @@ def test_whoever_takes_a_stream_up_again_gets_what_is_new() -> None:
         told_later = [*later.chunks(ANSWERS["error after"][:-1]), *later.failed(WorkerDied("it died."))]
         assert [event["sequence_number"] for event in told_later] == list(range(after + 1, count))
         assert later.whole()["status"] == "failed"
+
+
+def test_what_an_answer_of_a_peer_cost_stands_beside_its_usage() -> None:
+    paid = [*ANSWERS["text"][:-1], Finished(Usage(5, 3), charge=Charge("r1", 12))]
+    response = whole(paid)
+    Response.model_validate(response, strict=True)
+    assert response["mesh"] == {"receipt": "r1", "cost": 12}
 
 
 def test_every_field_of_the_object_is_always_there() -> None:

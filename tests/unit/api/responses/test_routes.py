@@ -97,6 +97,20 @@ async def test_a_conversation_goes_on() -> None:
     assert roles == ["user", "assistant", "user"]
 
 
+@pytest.mark.parametrize(("fields", "remembered"), [({"store": True}, True), ({}, False)])
+async def test_a_session_goes_on_where_that_is_asked_for(fields: dict[str, Any], remembered: bool) -> None:
+    async with running_api(Scripted(spoken("Hello")), entropy=os.urandom) as api, api.client() as client:
+        ask = {**HI, "session_id": "s1", **fields}
+        await client.post("/v1/responses", json={**ask, "instructions": "Be kind."})
+        second = await client.post("/v1/responses", json={**ask, "input": "and?", "instructions": "Be brief."})
+        third = await client.post("/v1/responses", json={**HI, "previous_response_id": second.json()["id"]})
+        roles = [[message.role.value for message in request.messages] for request in api.scripted.requests]
+    assert third.status_code == 200
+    before = ["user", "assistant"] if remembered else []
+    assert roles[1] == ["system", *before, "user"]
+    assert roles[2] == [*before, "user", "assistant", "user"]
+
+
 async def test_one_in_the_background_is_answered_though_nobody_waits() -> None:
     async with running_api(Scripted(spoken("Hel", "lo"))) as api, api.client() as client:
         answer = await client.post("/v1/responses", json=LATER)

@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseItem
-from openai.types.responses.response_item_list import ResponseItemList
 from pydantic import TypeAdapter
 
-from meshnode.api.responses.stored import Paging, input_items, page, paging, response_of
+from meshnode.api.responses.stored import input_items, response_of
 from meshnode.api.responses.thought import sealed
 from meshnode.domain import FinishReason
-from meshnode.errors import InvalidField, WorkerDied
+from meshnode.errors import WorkerDied
 from meshnode.events import ChoiceFinished, Finished, ReasoningDelta, Started, Usage, failure
 from meshnode.gateway.job import JobStatus
 from tests.kit.responses import SAID, asked, kept
@@ -49,6 +46,7 @@ def test_a_response_stands_as_its_job_does(events: Any, status: JobStatus, expec
     job = kept(asked(background=True), events=events, status=status)
     response = Response.model_validate(response_of(job), strict=True)
     assert (response.id, response.status, response.background) == ("resp_0a", expected, True)
+    assert (response.error is not None) is (expected == "failed")
     assert response.completed_at == (1_700_000_009 if expected == "completed" else None)
 
 
@@ -75,40 +73,3 @@ def test_a_string_is_a_message() -> None:
         "user",
         [{"type": "input_text", "text": "hi"}],
     )
-
-
-def test_an_empty_list_is_one_too() -> None:
-    empty = ResponseItemList.model_validate(page([], Paging()), strict=True)
-    assert (empty.data, empty.has_more) == ([], False)
-
-
-@given(st.integers(0, 12), st.integers(1, 5), st.sampled_from(["asc", "desc"]))
-def test_pages_make_up_the_list(count: int, limit: int, order: Any) -> None:
-    items = [{"id": f"i{number}"} for number in range(count)]
-    seen: list[str] = []
-    while True:
-        part = page(items, Paging(seen[-1] if seen else None, limit, order))
-        seen += [item["id"] for item in part["data"]]
-        if not part["has_more"]:
-            break
-        assert len(part["data"]) == limit
-        assert part["last_id"] == seen[-1]
-    wanted = [item["id"] for item in items]
-    assert seen == (wanted if order == "asc" else wanted[::-1])
-
-
-def test_there_is_nothing_behind_what_is_not_there() -> None:
-    with pytest.raises(InvalidField, match="after"):
-        page([{"id": "a"}], Paging("b"))
-
-
-@pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": "101"}, {"limit": "x"}, {"order": "up"}])
-def test_a_wrong_page_is_named(query: dict[str, str]) -> None:
-    with pytest.raises(InvalidField) as caught:
-        paging(query)
-    assert caught.value.param == next(iter(query))
-
-
-def test_a_page_as_it_is_asked_for() -> None:
-    assert paging({}) == Paging(None, 20, "desc")
-    assert paging({"after": "a", "limit": "3", "order": "asc"}) == Paging("a", 3, "asc")
