@@ -137,7 +137,7 @@ async def _growth(node: Node, requests: int) -> dict[str, float]:
 
 async def _some_request(http: httpx2.AsyncClient, number: int) -> None:
     asked = body(f"Number {number}.\n{number}", 4)
-    match number % 4:
+    match number % 7:
         case 0:
             await streams.read(http, asked)
         case 1:
@@ -145,8 +145,24 @@ async def _some_request(http: httpx2.AsyncClient, number: int) -> None:
             _expect(answer, 200)
         case 2:
             _expect(await http.post("/v1/completions", json={"prompt": f"Number {number}", "max_tokens": 4}), 200)
+        case 3:
+            _expect(await http.post("/v1/messages", json=_message(number)), 200)
+        case 4:
+            _expect(await http.post("/v1/messages", json=_message(number) | {"stream": True}), 200)
+        case 5:
+            response = {
+                "input": f"Number {number}",
+                "max_output_tokens": 4,
+                "store": number % 2 == 0,
+                "stream": number % 3 == 0,
+            }
+            _expect(await http.post("/v1/responses", json=response), 200)
         case _:
             _expect(await http.post(streams.CHAT, json={"messages": "none", "number": number}), 400)
+
+
+def _message(number: int) -> dict[str, Any]:
+    return {"model": "auto", "max_tokens": 4, "messages": [{"role": "user", "content": f"Number {number}"}]}
 
 
 def _first_text_s(node: Node, asked: dict[str, Any]) -> float:

@@ -154,6 +154,7 @@ def test_what_chose_the_route_does_not_travel() -> None:
 
 def test_what_has_no_effect_is_accepted_and_has_a_reason() -> None:
     sent: dict[str, Any] = {"metadata": {}, "priority": 1, "prompt_cache_options": {}, "verbosity": "low"}
+    sent["prediction"] = {"type": "content", "content": "much of it"}
     for name, reason in NO_EFFECT.items():
         assert reason
         if "." not in name:
