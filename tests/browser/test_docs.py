@@ -42,7 +42,7 @@ async def test_every_page_fits_and_says_nothing_to_the_console(browser: Chrome, 
             browser.get(f"{url}{path}")
             assert browser.execute_script(WIDE) == 0, f"{path} is too wide"
             assert browser.find_element(By.TAG_NAME, "h1").is_displayed()
-        assert browser.get_log("browser") == []
+        assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
 
     async with running_api() as api:
         await trio.to_thread.run_sync(look, api.url)

@@ -13,7 +13,16 @@ import msgspec
 
 from meshnode import errors
 from meshnode.api.openapi import answers
-from meshnode.api.openapi.endpoint import Access, Endpoint, Envelope, Parameter, Shape, path_parameters, structs_in
+from meshnode.api.openapi.endpoint import (
+    Access,
+    Either,
+    Endpoint,
+    Envelope,
+    Parameter,
+    Shape,
+    path_parameters,
+    structs_in,
+)
 from meshnode.api.openapi.schemas import Schemas
 from meshnode.errors import MeshnodeError
 
@@ -21,9 +30,10 @@ ABOUT: Final = (
     "One endpoint for open-weight language models, here and at peers. OpenAI's and Anthropic's clients work by "
     "changing their base URL. What each field does, which have no effect and why, and snippets to paste: /docs."
 )
-ENVELOPES: Final[Mapping[Envelope, type]] = {
+ENVELOPES: Final[Mapping[Envelope, Shape]] = {
     Envelope.OPENAI: answers.Error,
     Envelope.ANTHROPIC: answers.AnthropicError,
+    Envelope.EITHER: Either((answers.Error, answers.AnthropicError)),
 }
 _MODEL_FAILS: Final = (402, 404, 422, 429, 502, 503, 504)
 _RETRIED: Final = (429, 502, 503)
@@ -64,7 +74,7 @@ def document(endpoints: Sequence[Endpoint], *, version: str, server: str = "/") 
     schemas = Schemas(
         [body for each in endpoints for body in each.bodies],
         [kind for each in endpoints for shape in _shapes(each) for kind in structs_in(shape)]
-        + list(ENVELOPES.values()),
+        + [kind for shape in ENVELOPES.values() for kind in structs_in(shape)],
     )
     paths: dict[str, Any] = {}
     for each in endpoints:

@@ -51,6 +51,8 @@ class Envelope(enum.StrEnum):
 
     OPENAI = "Error"
     ANTHROPIC = "AnthropicError"
+    EITHER = "EitherError"
+    """As the caller's headers ask for."""
 
 
 class Endpoint(NamedTuple):

@@ -208,6 +208,7 @@ GENERATING: Final = (
         "In Anthropic's shape, page by page, where the header `anthropic-version` is sent.",
         parameters=PAGES,
         answer=Either((answers.ModelList, messages_answers.ModelPage)),
+        envelope=Envelope.EITHER,
         refused=(400,),
     ),
     Endpoint(
@@ -219,6 +220,7 @@ GENERATING: Final = (
         "In Anthropic's shape where the header `anthropic-version` is sent.",
         parameters=(VERSION,),
         answer=Either((answers.ModelEntry, messages_answers.ModelInfo)),
+        envelope=Envelope.EITHER,
         refused=(404,),
     ),
 )

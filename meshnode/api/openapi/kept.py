@@ -26,26 +26,6 @@ def _kept(method: str, path: str, name: str, room: str, summary: str, answer: Sh
 
 KEPT: Final = (
     _kept(
-        "GET", "/v1/chat/completions", "listChatCompletions", "Chat", "List the stored answers", told.StoredChatPage,
-        parameters=(
-            _AFTER,
-            _LIMIT,
-            _ORDER,
-            Parameter("model", "query", "Only those of this model."),
-            Parameter("metadata[name]", "query", "Only those with this text under that name of their metadata."),
-        ),
-    ),
-    _kept("GET", "/v1/chat/completions/{id_}", "retrieveChatCompletion", "Chat", "Fetch one", told.StoredChat),
-    _kept(
-        "POST", "/v1/chat/completions/{id_}", "updateChatCompletion", "Chat", "Give it other metadata",
-        told.StoredChat, body=StoredFields,
-    ),
-    _kept("DELETE", "/v1/chat/completions/{id_}", "deleteChatCompletion", "Chat", "Forget one", told.Deleted),
-    _kept(
-        "GET", "/v1/chat/completions/{id_}/messages", "listChatMessages", "Chat", "List what was asked",
-        told.StoredMessages, parameters=(_AFTER, _LIMIT, _ORDER),
-    ),
-    _kept(
         "GET", "/v1/responses/{id_}", "retrieveResponse", "Responses", "Fetch a kept response",
         responses_answers.Response, event=responses_answers.ResponseEvent,
         parameters=(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from meshnode.api.openapi.answers import CachedTokens, ChatCompletion, ReasoningTokens, Told
+from meshnode.api.openapi.answers import CachedTokens, ReasoningTokens, Told
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 
@@ -52,24 +52,6 @@ class JobPage(Page):
     """Some jobs."""
 
     data: list[JobHead]
-
-
-class StoredChat(ChatCompletion):
-    """A stored answer, with the caller's notes."""
-
-    metadata: dict[str, Any]
-
-
-class StoredChatPage(Page):
-    """Some stored answers."""
-
-    data: list[StoredChat]
-
-
-class StoredMessages(Page):
-    """The messages that were answered, each with an id."""
-
-    data: list[dict[str, Any]]
 
 
 class Deleted(Told):

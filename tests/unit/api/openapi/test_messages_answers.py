@@ -20,6 +20,8 @@ async def test_messages_and_their_streams() -> None:
         there = {"anthropic-version": "2023-06-01"}
         check("/v1/models", "get", (await client.get("/v1/models", headers=there)).json())
         check("/v1/models/{name}", "get", (await client.get("/v1/models/tiny:q4_1", headers=there)).json())
+        check("/v1/models/{name}", "get", (await client.get("/v1/models/no", headers=there)).json(), status=404)
+        check("/v1/models/{name}", "get", (await client.get("/v1/models/no")).json(), status=404)
     assert len(events) > 8
     for event in events:
         check(path, "post", json.loads(event), media="text/event-stream")
