@@ -204,6 +204,10 @@ Event = (
 """What an answer is made of. Exactly one ``Finished`` or ``Failed`` closes it."""
 CLOSING: Final = (Finished, Failed)
 """What closes it, for ``isinstance``: a union would be made anew for every token."""
+WAITS: Final = (Queued, Loading, Heartbeat)
+"""What may come before an engine works on it."""
+STANDING: Final = (*WAITS, Prefilling)
+"""What only says how things stand, and is nothing of the answer."""
 
 
 _SPOKEN: Final = (TextDelta, ReasoningDelta, ToolCallDelta)

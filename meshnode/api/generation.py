@@ -19,12 +19,12 @@ from meshnode.api.jobs import pending
 from meshnode.api.kept import JobFeed, KeepingFeed, check_keep, follow_job, heading, heading_of, new_job
 from meshnode.api.render import Renderer, overhead_ms
 from meshnode.api.schema import Ask, Asker
-from meshnode.api.stream import EVENT_STREAM, STREAM_HEADERS, WAITS, EventStream, Source
+from meshnode.api.stream import EVENT_STREAM, STREAM_HEADERS, EventStream, Source
 from meshnode.api.templates import expanded
 from meshnode.api.transforms import transform_headers
 from meshnode.domain import ModelId, RequestId
 from meshnode.errors import InternalFault
-from meshnode.events import Event, Finished
+from meshnode.events import WAITS, Event, Finished
 from meshnode.gateway.feed import start_feed
 from meshnode.gateway.job import Job
 from meshnode.gateway.loading import LoadWatch

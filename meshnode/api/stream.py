@@ -16,13 +16,11 @@ from meshnode.api.render import Renderer, coalesce, waiting
 from meshnode.api.voice import OPENAI, Voice
 from meshnode.domain import RequestId
 from meshnode.errors import InternalFault, MeshnodeError
-from meshnode.events import Event, Finished, Heartbeat, Loading, Prefilling, Queued
+from meshnode.events import STANDING, WAITS, Event, Finished, Loading, Queued
 from meshnode.mesh.answer import Route
 
 PROGRESS_EVERY_S: Final = 1.0
 """How often a stream that waits for its model says how far that is, at most."""
-WAITS: Final = (Queued, Loading, Heartbeat)
-"""What may come before an answer begins."""
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 STREAM_HEADERS: Final[Mapping[str, str]] = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """What keeps those between from holding a stream back."""
@@ -103,7 +101,7 @@ class EventStream(ResponseBody):
         self._begun = []
         if not events:
             return self._idle()
-        waits = [event for event in events if isinstance(event, (*WAITS, Prefilling))]
+        waits = [event for event in events if isinstance(event, STANDING)]
         self._waits_for = waits[-1] if waits else None
         runs = [[event] for event in events] if self._as_kept else [coalesce(events)]
         piece = b"".join(self._framed(self._renderer.chunks(run)) for run in runs)

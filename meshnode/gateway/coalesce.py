@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 import msgspec
 
 from meshnode.events import (
+    STANDING,
     Event,
-    Heartbeat,
-    Loading,
-    Prefilling,
-    Queued,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
     ToolCallStarted,
 )
-
-_PASSING: Final = (Queued, Loading, Prefilling, Heartbeat)
 
 
 def coalesce(events: Iterable[Event]) -> list[Event]:
@@ -39,7 +33,7 @@ def coalesce(events: Iterable[Event]) -> list[Event]:
 
 def lasting(events: Iterable[Event]) -> list[Event]:
     """What is worth keeping of these: no waits, no token ids, which count for one engine only."""
-    return [_bare(event) for event in events if not isinstance(event, _PASSING)]
+    return [_bare(event) for event in events if not isinstance(event, STANDING)]
 
 
 def _alike(one: Event, other: Event) -> bool:

@@ -16,14 +16,12 @@ from meshnode.domain import FinishReason, GenerationRequest, Kind
 from meshnode.errors import CapabilityUnavailable, MeshnodeError, ProtocolViolation
 from meshnode.events import (
     CLOSING,
+    STANDING,
     Charge,
     ChoiceFinished,
     Event,
     Finished,
     Heartbeat,
-    Loading,
-    Prefilling,
-    Queued,
     Usage,
     decoded_tokens,
     failure,
@@ -48,7 +46,6 @@ _CHARACTERS_PER_TOKEN: Final = 4
 _LOOK_S: Final = 1.0
 PROGRESS_S: Final = 120.0
 """How long an answer that has begun may stand still, whatever signs of life its provider gives."""
-_STANDING: Final = (Queued, Loading, Prefilling, Heartbeat)
 
 
 class Draft(NamedTuple):
@@ -212,7 +209,7 @@ class Outgoing:
 
     def _hold(self, event: Event) -> None:
         """Keep an event for the reader; of those that only say how things stand the newest is enough."""
-        if self._held and isinstance(event, _STANDING) and type(self._held[-1]) is type(event):
+        if self._held and isinstance(event, STANDING) and type(self._held[-1]) is type(event):
             self._held.pop()
         if len(self._held) >= self.draft.most_held:
             raise ProtocolViolation(f"sent over {self.draft.most_held} events ahead of its reader.")

@@ -21,6 +21,8 @@ from meshnode.storage.database import Connection, Database
 
 DAY_S: Final = 86_400
 NONCE_BYTES: Final = 12
+MOST_READ: Final = 8 << 20
+"""Bytes after which a page ends, however few objects it has: each may be as large as a request's body."""
 _FORMAT: Final = b"\x01"
 _COLUMNS: Final = "principal, kind, id, part_of, created, expires, unfinished, blob"
 _ID: Final = 2
@@ -181,7 +183,8 @@ class Vault(Shelf):
     ) -> Page:
         """Objects in the order in which they were first kept; one that does not open is left out.
 
-        ``after`` is the id of the last one seen. Raises NotFound when there is no such object.
+        Large ones may be fewer than ``limit``, with more behind them. ``after`` is the id of the last one seen. Raises
+        NotFound when there is no such object.
         """
         order, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
         query = (
@@ -194,11 +197,8 @@ class Vault(Shelf):
             start = (1 << 62) if newest_first else 0
             if after is not None:
                 start = _place(connection, principal, kind, after)
-            rows = connection.execute(query, (principal, kind, part_of, now, start, limit + 1)).fetchall()
-            seen = rows[:limit]
-            opened = (self._opened(row) for row in seen)
-            last = seen[-1][_ID] if seen else None
-            return Page(tuple(item for item in opened if item is not None), len(rows) > limit, last)
+            rows = connection.execute(query, (principal, kind, part_of, now, start, limit + 1))
+            return self._page(rows, limit)
 
         return await self._database.read(select)
 
@@ -249,6 +249,18 @@ class Vault(Shelf):
                 blob,
             ),
         )
+
+    def _page(self, rows: Iterable[Any], limit: int) -> Page:
+        """The first objects of these rows, one row at a time."""
+        items: list[Item] = []
+        seen, size, last = 0, 0, None
+        for row in rows:
+            if seen == limit or size >= MOST_READ:
+                return Page(tuple(items), True, last)
+            seen, size, last = seen + 1, size + len(row[-1]), row[_ID]
+            if (item := self._opened(row)) is not None:
+                items.append(item)
+        return Page(tuple(items), False, last)
 
     def _opened(self, row: Iterable[Any]) -> Item | None:
         principal, kind, id_, part_of, created, expires, unfinished, blob = row

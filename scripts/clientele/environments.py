@@ -32,8 +32,8 @@ def python(name: str) -> Path:
 
     def fill(folder: Path) -> None:
         _run([sys.executable, "-m", "venv", str(folder)])
-        pip = [str(_interpreter(folder)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        _run([*pip, "--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", str(lock)])
+        pip = [str(_interpreter(folder)), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        _run([*pip, "--no-compile", "--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", str(lock)])
 
     return _interpreter(_made(name, [lock], fill))
 

@@ -94,7 +94,7 @@ def run(
     command: Sequence[str], target: Target, folder: Path, extra: Mapping[str, str] | None = None
 ) -> Iterator[Outcome]:
     """The outcomes that a program tells on stdout as JSON lines, as they come; one that breaks off is a failure."""
-    aim = {TARGET: json.dumps(asdict(target)), "PYTHONPATH": str(SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1"}
+    aim = {TARGET: json.dumps(asdict(target)), "PYTHONPATH": str(SCRIPTS)}
     variables = environment() | aim | ALONE | dict(extra or {})
     log = folder / "client.log"
     with log.open("wb") as err:

@@ -13,7 +13,7 @@ import pytest
 from meshnode.domain import OWNER, CallerId
 from meshnode.errors import NotFound
 from meshnode.storage.database import Connection, Database, open_inline, open_threaded
-from meshnode.storage.vault import DAY_S, Item, Page, Ref, Vault
+from meshnode.storage.vault import DAY_S, MOST_READ, Item, Page, Ref, Vault
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(32)
 GUEST = CallerId("key:0123456789abcdef")
@@ -223,6 +223,16 @@ async def test_a_damaged_row_is_one_lost_object(
         await vault.get(OWNER, "job", id_)
     assert ids(await vault.page(OWNER, "job")) == ["b"]
     await vault.delete(OWNER, "job", id_)
+
+
+async def test_a_page_of_large_objects_ends_early_and_none_is_left_out(vault: Vault) -> None:
+    large = bytes(MOST_READ // 2)
+    for name in "abcde":
+        await vault.put(an_item(name, large))
+    first = await vault.page(OWNER, "job", limit=4)
+    assert (ids(first), first.more, first.last) == (["a", "b"], True, "b")
+    rest = await vault.page(OWNER, "job", after="d", limit=4)
+    assert (ids(rest), rest.more) == (["e"], False)
 
 
 async def test_a_page_of_lost_objects_still_says_where_the_next_begins(database: Database, vault: Vault) -> None:

@@ -24,11 +24,10 @@ from meshnode.api.fields import unsupported
 from meshnode.api.generation import LARGE_BODY
 from meshnode.api.kept import KeepingFeed, heading
 from meshnode.api.render import Renderer
-from meshnode.api.stream import WAITS
 from meshnode.api.templates import expanded
 from meshnode.domain import GenerationRequest, RequestId, ServiceClass
 from meshnode.errors import InternalFault, MeshnodeError
-from meshnode.events import Finished
+from meshnode.events import WAITS, Finished
 from meshnode.gateway.admission import Admission
 from meshnode.gateway.batch import Batch, Line
 from meshnode.gateway.batch_file import Answered, NoLine

@@ -18,13 +18,11 @@ from meshnode.api.responses.shape import fault, usage
 from meshnode.domain import FinishReason
 from meshnode.errors import Cancelled, Draining, MeshnodeError, ProtocolViolation
 from meshnode.events import (
+    WAITS,
     ChoiceFinished,
     Event,
     Failed,
     Finished,
-    Heartbeat,
-    Loading,
-    Queued,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -36,7 +34,6 @@ from meshnode.events import (
 PREFIX: Final = "resp_"
 """How a response's id begins."""
 _INCOMPLETE: Final = {FinishReason.LENGTH: "max_output_tokens", FinishReason.CONTENT_FILTER: "content_filter"}
-_WAITS: Final = (Queued, Loading, Heartbeat)
 
 
 class ResponseRenderer:
@@ -95,7 +92,7 @@ class ResponseRenderer:
             self._lifecycle("created")
             if self._background:
                 self._lifecycle("queued")
-        if self._stage == 1 and not (self._background and isinstance(event, _WAITS)):
+        if self._stage == 1 and not (self._background and isinstance(event, WAITS)):
             self._stage = 2
             self._status = "in_progress"
             self._lifecycle("in_progress")

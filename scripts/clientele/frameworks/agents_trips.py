@@ -47,7 +47,7 @@ def with_tool(model: Model) -> None:
 def answer(of: Target) -> None:
     """Without tools."""
     agent = Agent(
-        name="Greeter", model=OpenAIResponsesModel(of.model, client(of)), model_settings=ModelSettings(max_tokens=16)
+        name="Greeter", model=OpenAIResponsesModel(of.model, client(of)), model_settings=ModelSettings(max_tokens=300)
     )
     assert Runner.run_sync(agent, "Say hello.").final_output, "no text"
 

@@ -16,7 +16,7 @@ from clientele.checks.checklist import target
 
 AIM = target()
 PATIENCE: dict[str, Any] = {"timeout": 90, "max_retries": 0, "max_tokens": 300, "temperature": 0, "stop": None}
-UNLOOPED: dict[str, Any] = {"dry_multiplier": 1.0, "dry_allowed_length": 2, "repeat_penalty": 1.2}
+UNLOOPED: dict[str, Any] = {"dry_multiplier": 1.0, "dry_allowed_length": 3}
 """Keeps a small model from filling a string of a schema with one word until its tokens end."""
 WITS = pytest.mark.xfail(reason="the model must do by itself what nothing makes it do", strict=False)
 
@@ -35,7 +35,7 @@ class OneUse(ChatAnthropic):
 
     def bind_tools(self, tools: Any, *, tool_choice: Any = None, **options: Any) -> Any:
         """As ``ChatAnthropic`` does it."""
-        given = {"parallel_tool_calls": False} | options
+        given = {"parallel_tool_calls": False, "strict": True} | options
         return super().bind_tools(tools, tool_choice=tool_choice, **given)
 
 

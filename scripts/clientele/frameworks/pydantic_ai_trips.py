@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_ai import Agent, NativeOutput, RunContext, ToolOutput
+from pydantic_ai.capabilities import PrepareOutputTools
 from pydantic_ai.models import Model
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
@@ -58,7 +59,7 @@ def native(of: Target) -> None:
 def tool(of: Target) -> None:
     """The agent's own loop, of two forced calls: the tool's, then that of the output."""
     asked: list[str] = []
-    agent = Agent(chat(of), deps_type=type(None), output_type=ToolOutput(Animal), prepare_output_tools=later)
+    agent = Agent(chat(of), output_type=ToolOutput(Animal), capabilities=[PrepareOutputTools(later)])
 
     @agent.tool_plain(prepare=first)
     def look(where: Literal["garden", "house"]) -> str:

@@ -59,3 +59,10 @@ def test_an_empty_page_has_no_ends() -> None:
         "last_id": None,
         "has_more": False,
     }
+
+
+@given(st.lists(st.text(min_size=1), max_size=3), st.booleans())
+def test_a_list_names_its_ends(ids: list[str], more: bool) -> None:
+    shown = listed([{"id": id_} for id_ in ids], more=more)
+    assert (shown["first_id"], shown["last_id"]) == ((ids[0], ids[-1]) if ids else (None, None))
+    assert shown["has_more"] is more

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from openai.types import Batch as SdkBatch
 from openai.types import FileObject
 
@@ -21,7 +19,6 @@ from meshnode.api.batches.schema import (
     Handed,
     batch_object,
     file_object,
-    listed,
     parse_batch,
     parse_query,
 )
@@ -168,10 +165,3 @@ def test_a_batch_is_openais_in_every_status(status: BatchStatus) -> None:
     assert (shown["error_file_id"] is not None) is has_files
     if status is not BatchStatus.VALIDATING:
         assert shown[f"{status}_at"] == 5
-
-
-@given(st.lists(st.text(min_size=1), max_size=3), st.booleans())
-def test_a_list_names_its_ends(ids: list[str], more: bool) -> None:
-    shown = listed([{"id": id_} for id_ in ids], more=more)
-    assert (shown["first_id"], shown["last_id"]) == ((ids[0], ids[-1]) if ids else (None, None))
-    assert shown["has_more"] is more

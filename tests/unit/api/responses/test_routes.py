@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 import trio
+from openai.types.responses import ResponseItemList
 
 from meshnode.api.responses.routes import RESPONSE, RESPONSE_COUNT
 from meshnode.config import ApiSettings
@@ -225,6 +226,14 @@ async def test_wrong_ways_to_get_one_are_named(query: str, param: str) -> None:
         id_ = (await client.post("/v1/responses", json=LATER)).json()["id"]
         answer = await client.get(f"/v1/responses/{id_}{query}")
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+async def test_an_empty_page_of_items_is_one_too() -> None:
+    async with running_api() as api, api.client() as client:
+        id_ = (await client.post("/v1/responses", json=HI)).json()["id"]
+        (item,) = (await client.get(f"/v1/responses/{id_}/input_items")).json()["data"]
+        answer = await client.get(f"/v1/responses/{id_}/input_items?after={item['id']}")
+    assert ResponseItemList.model_validate(answer.json(), strict=True).data == []
 
 
 async def test_counting_a_prompt() -> None:
