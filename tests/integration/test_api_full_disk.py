@@ -80,7 +80,7 @@ async def test_a_stream_in_the_background_is_refused_before_it_begins() -> None:
         await fill(api.database)
         check_full(await client.post("/v1/responses", json={**LATER["/v1/responses"], "stream": True}))
         streamed = await client.post("/v1/chat/completions", json={**CHAT, "stream": True})
-        assert json.loads(list(sse_data(streamed.text))[0])["object"] == "chat.completion.chunk"
+        assert json.loads(next(sse_data(streamed.text)))["object"] == "chat.completion.chunk"
 
 
 def check_full(answer: httpx2.Response) -> None:
