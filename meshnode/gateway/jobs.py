@@ -169,10 +169,7 @@ class KeptJobs:
         while True:
             for ref, kept in list(self._unsaved.items()):
                 await self._save(ref, kept)
-            try:
-                await self._vault.expire()
-            except MeshnodeError as error:
-                _log.warning("expiry_failed", code=error.code)
+            await self._vault.tidy()
             await trio.sleep(TIDY_EVERY_S)
 
     async def close(self) -> None:
