@@ -22,9 +22,10 @@ from meshnode.api.chat import ChatRenderer
 from meshnode.api.compare_schema import parse_comparison
 from meshnode.api.context import ApiContext
 from meshnode.api.errors import as_error, envelope
-from meshnode.api.generation import LARGE_BODY
+from meshnode.api.generation import parsed
 from meshnode.api.render import Heading, fingerprint, timings, usage
 from meshnode.api.schema import Ask, Asker
+from meshnode.api.stream import EVENT_STREAM, STREAM_HEADERS
 from meshnode.api.templates import expanded
 from meshnode.domain import ModelId, RequestId
 from meshnode.errors import InternalFault, MeshnodeError
@@ -45,11 +46,7 @@ def compare(context: ApiContext) -> Blueprint:
         """An entry for each model, whether it answered or not."""
         handling = current()
         asker = Asker(RequestId(handling.request_id), caller())
-        body = await body_of()
-        small = len(body) < LARGE_BODY
-        comparison = (
-            parse_comparison(body, asker) if small else await trio.to_thread.run_sync(parse_comparison, body, asker)
-        )
+        comparison = await parsed(parse_comparison, await body_of(), asker)
         entries = await _begin(context, handling, comparison.asks)
         if comparison.ask.stream:
             return _stream(context, handling, entries)
@@ -172,8 +169,8 @@ def _stream(context: ApiContext, handling: Handling, entries: list[Entry]) -> Re
     with send:
         for entry in entries:
             handling.nursery.start_soon(_relay, context, entry, send.clone(), handling.request_id)
-    response = Response(_Interleaved(receive, context.comment_every_s), content_type="text/event-stream; charset=utf-8")
-    response.headers["X-Accel-Buffering"] = "no"
+    response = Response(_Interleaved(receive, context.comment_every_s), content_type=EVENT_STREAM)
+    response.headers.update(STREAM_HEADERS)
     response.timeout = None
     return response
 

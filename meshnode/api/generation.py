@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import trio
@@ -30,16 +30,18 @@ from meshnode.gateway.job import Job
 from meshnode.gateway.loading import LoadWatch
 from meshnode.mesh.answer import Route
 
+T = TypeVar("T")
+
 LARGE_BODY: Final = 1 << 17
 """Bytes of a body from which on it takes more than a few milliseconds to read."""
 MOST_SESSION: Final = 256
 
 
-async def parsed(dialect: Dialect, body: bytes, asker: Asker) -> Ask:
+async def parsed(parse: Callable[[bytes, Asker], T], body: bytes, asker: Asker) -> T:
     """What a body asks for; a large one is read in a thread, or every other answer would stand still meanwhile."""
     if len(body) < LARGE_BODY:
-        return dialect.parse(body, asker)
-    return await trio.to_thread.run_sync(dialect.parse, body, asker)
+        return parse(body, asker)
+    return await trio.to_thread.run_sync(parse, body, asker)
 
 
 async def answer(context: ApiContext, dialect: Dialect, *, model: str | None = None) -> Response:
@@ -50,7 +52,7 @@ async def answer(context: ApiContext, dialect: Dialect, *, model: str | None = N
     arrived = context.clock()
     handling, who = current(), principal()
     asker = Asker(RequestId(handling.request_id), who.caller, _request_headers())
-    ask = of_path(await parsed(dialect, await body_of(), asker), asker, model)
+    ask = of_path(await parsed(dialect.parse, await body_of(), asker), asker, model)
     ask = await expanded(context, ask)
     if dialect.prepare is not None:
         ask = await dialect.prepare(context, who, ask)

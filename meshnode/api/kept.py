@@ -17,7 +17,7 @@ from meshnode.errors import Cancelled, Draining, MeshnodeError, UnsupportedParam
 from meshnode.events import CLOSING, Event, Failed, Finished, Started, error_of, failure
 from meshnode.gateway.coalesce import coalesce, lasting
 from meshnode.gateway.faults import as_error
-from meshnode.gateway.feed import WINDOW, Feed
+from meshnode.gateway.feed import Feed, Relayed
 from meshnode.gateway.job import Job, JobStatus
 from meshnode.mesh.answer import Route
 
@@ -144,34 +144,15 @@ class KeepingFeed:
             self.warning = f"not kept: {error.code}"
 
 
-class JobFeed:
+class JobFeed(Relayed):
     """The events of a job as they are kept, whether it runs or is over. Made by :func:`follow_job`."""
 
     def __init__(self, context: ApiContext, principal: CallerId, id_: str) -> None:
+        super().__init__()
         self._context = context
         self._principal = principal
         self._id = id_
-        self._send, self._receive = trio.open_memory_channel[Event](WINDOW)
-        self._error: MeshnodeError | None = None
         self.route: Route | None = None
-
-    async def receive(self) -> Event | None:
-        """The next event; ``None`` after ``Finished``. Raises the error that ended the answer."""
-        try:
-            return await self._receive.receive()
-        except trio.EndOfChannel:
-            if self._error is not None:
-                raise self._error from None
-            return None
-
-    def ready(self) -> list[Event]:
-        """The events that can be had without waiting."""
-        events: list[Event] = []
-        while True:
-            try:
-                events.append(self._receive.receive_nowait())
-            except (trio.WouldBlock, trio.EndOfChannel):
-                return events
 
     async def run(self) -> None:
         """Read the job to its end, or the node's."""

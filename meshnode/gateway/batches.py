@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-import msgspec
 import structlog
 import trio
 
@@ -22,8 +21,8 @@ from meshnode.gateway.batch import Batch, BatchStatus, Fault, Line
 from meshnode.gateway.batch_file import Answered, Work, validate
 from meshnode.gateway.faults import as_error
 from meshnode.gateway.files import BATCH, Files, new_file_id
-from meshnode.gateway.live_batch import KIND, LiveBatch, batch_item, batch_of, line_of
-from meshnode.storage.vault import Vault
+from meshnode.gateway.live_batch import KIND, LiveBatch, batch_item
+from meshnode.storage.vault import Page, Vault, contents, readable
 
 AT_ONCE: Final = 4
 """Lines answered at a time, of all batches together; and of one batch, those that wait to be tried again included."""
@@ -116,12 +115,12 @@ class Batches:
 
     async def batch(self, principal: CallerId, id_: str) -> Batch:
         """The batch as it is now. Raises NotFound."""
-        return batch_of(await self._vault.get(principal, KIND, id_))
+        return contents(await self._vault.get(principal, KIND, id_), Batch)
 
     async def page(self, principal: CallerId, *, after: str | None, limit: int) -> BatchPage:
         """Batches, newest first. Raises NotFound where there is no batch ``after``."""
         page = await self._vault.page(principal, KIND, after=after, limit=limit, newest_first=True)
-        return BatchPage(tuple(map(batch_of, page.items)), page.more)
+        return BatchPage(tuple(readable(page.items, Batch)), page.more)
 
     async def cancel(self, principal: CallerId, id_: str) -> Batch:
         """Stop it: lines under way end within a step. Raises NotFound, Conflict where it is over otherwise."""
@@ -145,7 +144,7 @@ class Batches:
         try:
             await self._files.drop_unfinished()
             for ref in await self._vault.unfinished(KIND):
-                with suppress(NotFound, msgspec.ValidationError):  # damaged, or another version's: one lost batch
+                with suppress(NotFound):  # damaged, or another version's: one lost batch
                     batch = await self.batch(ref.principal, ref.id)
                     self._live[batch.id] = LiveBatch(self._vault, batch, self._now)
         except MeshnodeError as error:
@@ -221,12 +220,11 @@ class Batches:
         async with trio.open_nursery() as nursery:
             while more:
                 page = await live.lines_after(after)
-                more = page.more and bool(page.items)
-                for item in page.items:
-                    after = item.id
-                    if item.data:
-                        await own.acquire()
-                        nursery.start_soon(self._answer_line, work, live, line_of(item), own)
+                more = page.more
+                after = page.last
+                for line in _open(page):
+                    await own.acquire()
+                    nursery.start_soon(self._answer_line, work, live, line, own)
         await live.change(
             lambda batch: rules.moved(batch, BatchStatus.FINALIZING, self._now()), of=BatchStatus.IN_PROGRESS
         )
@@ -284,8 +282,11 @@ class Batches:
         more = True
         while more and not live.gone:
             page = await live.lines_after(after)
-            more = page.more and bool(page.items)
-            after = page.items[-1].id if page.items else after
-            lines = [line_of(item) for item in page.items if item.data]
-            if lines:
+            more, after = page.more, page.last
+            if lines := _open(page):
                 await live.append(lines, [work.late(live.batch, line) for line in lines])
+
+
+def _open(page: Page) -> list[Line]:
+    """The lines of a page that are not done; those that were lost are told when the batch ends."""
+    return readable((item for item in page.items if item.data), Line)

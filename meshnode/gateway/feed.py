@@ -73,22 +73,12 @@ class OpenDesk(NamedTuple):
     draining: trio.Event
 
 
-class Feed:
-    """Events of one request, the errors of its whole life included. Made by :func:`start_feed`."""
+class Relayed:
+    """Events that one task reads and another takes, at most a window behind, and the error that ended them."""
 
-    def __init__(self, desk: Desk, request: GenerationRequest) -> None:
-        self._desk = desk
-        self._request = request
+    def __init__(self) -> None:
         self._send, self._receive = trio.open_memory_channel[Event](WINDOW)
-        self._scope = trio.CancelScope()
         self._error: MeshnodeError | None = None
-        self._ended = False
-        self._answer: Answer | None = None
-
-    @property
-    def route(self) -> Route | None:
-        """The road so far; known once somebody took the request."""
-        return None if self._answer is None else self._answer.route
 
     async def receive(self) -> Event | None:
         """The next event; ``None`` after ``Finished``. Raises the error that ended the answer."""
@@ -107,6 +97,23 @@ class Feed:
                 events.append(self._receive.receive_nowait())
             except (trio.WouldBlock, trio.EndOfChannel):
                 return events
+
+
+class Feed(Relayed):
+    """Events of one request, the errors of its whole life included. Made by :func:`start_feed`."""
+
+    def __init__(self, desk: Desk, request: GenerationRequest) -> None:
+        super().__init__()
+        self._desk = desk
+        self._request = request
+        self._scope = trio.CancelScope()
+        self._ended = False
+        self._answer: Answer | None = None
+
+    @property
+    def route(self) -> Route | None:
+        """The road so far; known once somebody took the request."""
+        return None if self._answer is None else self._answer.route
 
     async def run(self) -> None:
         """Read the answer to its end, or the node's."""

@@ -14,7 +14,7 @@ import trio
 
 from meshnode.domain import CallerId, Record
 from meshnode.errors import BodyTooLarge, InvalidField, NotFound, RateLimited
-from meshnode.storage.vault import DAY_S, Item, Vault, absent
+from meshnode.storage.vault import DAY_S, Item, Vault, absent, contents, readable
 
 KIND: Final = "file"
 PIECE: Final = "file_piece"
@@ -62,7 +62,7 @@ class Files:
 
     async def file(self, principal: CallerId, id_: str) -> StoredFile:
         """The file of that id. Raises NotFound."""
-        found = stored(await self._vault.get(principal, KIND, id_))
+        found = contents(await self._vault.get(principal, KIND, id_), StoredFile)
         if not found.ready:
             raise absent(KIND, id_)
         if found.expires <= self._now():
@@ -80,10 +80,8 @@ class Files:
             page = await self._vault.page(
                 principal, KIND, after=after, limit=limit - len(found), newest_first=newest_first
             )
-            more = page.more and bool(page.items)
-            for item in page.items:
-                after = item.id
-                one = stored(item)
+            more, after = page.more, page.last
+            for one in readable(page.items, StoredFile):
                 if one.ready and one.expires > self._now() and purpose in (None, one.purpose):
                     found.append(one)
         return FilePage(tuple(found), more)
@@ -117,7 +115,7 @@ class Files:
     async def _room(self, principal: CallerId) -> int:
         """How many bytes the principal may still hand in; what had its time is dropped on the way."""
         page = await self._vault.page(principal, KIND, limit=MOST_FILES)
-        files = list(map(stored, page.items))
+        files = readable(page.items, StoredFile)
         late = [one for one in files if one.expires <= self._now()]
         for one in late:
             await self._forget(principal, one.id)
@@ -241,8 +239,3 @@ def piece(principal: CallerId, file: str, number: int, data: bytes) -> Item:
 def head(principal: CallerId, file: StoredFile, *, unfinished: bool = False) -> Item:
     """What is known of a file, as the vault keeps it; ``unfinished``: to be dropped when the node starts."""
     return Item(principal=principal, kind=KIND, id=file.id, data=msgspec.msgpack.encode(file), unfinished=unfinished)
-
-
-def stored(item: Item) -> StoredFile:
-    """What the vault kept of a file."""
-    return msgspec.msgpack.decode(item.data, type=StoredFile)

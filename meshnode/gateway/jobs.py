@@ -17,14 +17,14 @@ import structlog
 import trio
 
 from meshnode.domain import CallerId, Record
-from meshnode.errors import Draining, InternalFault, MeshnodeError, NotFound, RateLimited
+from meshnode.errors import Draining, InternalFault, MeshnodeError, RateLimited
 from meshnode.events import Event, failure
 from meshnode.gateway.faults import as_error
 from meshnode.gateway.feed import Desk
 from meshnode.gateway.job import Job, JobPage, JobStatus
 from meshnode.gateway.run import Follower, Growing, Run
 from meshnode.gateway.sessions import Sessions
-from meshnode.storage.vault import Item, Ref, Vault, absent
+from meshnode.storage.vault import Item, Ref, Vault, absent, contents, readable
 
 KIND: Final = "job"
 """What jobs are in the vault."""
@@ -120,8 +120,8 @@ class KeptJobs:
     ) -> JobPage:
         """See the protocol."""
         page = await self._vault.page(principal, KIND, after=after, limit=limit, newest_first=newest_first)
-        jobs = [kept.job for item in page.items if (kept := _kept(item)) is not None]
-        return JobPage(tuple(self._as_it_is(job) for job in jobs), page.more, page.last)
+        jobs = (self._as_it_is(kept.job) for kept in readable(page.items, Kept))
+        return JobPage(tuple(jobs), page.more, page.last)
 
     async def cancel(self, principal: CallerId, id_: str) -> Job:
         """See the protocol."""
@@ -174,10 +174,7 @@ class KeptJobs:
         while True:
             for ref, kept in list(self._unsaved.items()):
                 await self._save(ref, kept)
-            try:
-                await self._vault.expire()
-            except MeshnodeError as error:
-                _log.warning("expiry_failed", code=error.code)
+            await self._vault.tidy()
             await trio.sleep(TIDY_EVERY_S)
 
     async def close(self) -> None:
@@ -270,10 +267,7 @@ class KeptJobs:
         """The job in the vault, or the one that could not be written there. Raises NotFound."""
         if (unsaved := self._unsaved.get(ref)) is not None:
             return unsaved
-        kept = _kept(await self._vault.get(ref.principal, KIND, ref.id))
-        if kept is None:
-            raise NotFound(f"the job {ref.id!r} is lost: another version of meshnode kept it.")
-        return kept
+        return contents(await self._vault.get(ref.principal, KIND, ref.id), Kept)
 
     async def _save(self, ref: Ref, kept: Kept) -> None:
         """Write down a job that is over; one that was deleted meanwhile stays so, a full disk is waited for."""
@@ -310,12 +304,3 @@ def _item(kept: Kept) -> Item:
         unfinished=not job.status.over,
         created=job.created,
     )
-
-
-def _kept(item: Item) -> Kept | None:
-    """The job in an object; ``None``, and a line in the log, where this version cannot read it."""
-    try:
-        return msgspec.msgpack.decode(item.data, type=Kept)
-    except msgspec.DecodeError:
-        _log.warning("kept_object_lost", kind=KIND, id=item.id)
-        return None

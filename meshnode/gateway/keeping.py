@@ -8,13 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import trio
+
 from meshnode.config import StoreSettings
 from meshnode.gateway.batches import Batches
 from meshnode.gateway.feed import Desk
 from meshnode.gateway.files import Files
 from meshnode.gateway.history import History, KeptHistory, NoHistory
 from meshnode.gateway.job import Jobs, NoJobs
-from meshnode.gateway.jobs import open_jobs
+from meshnode.gateway.jobs import TIDY_EVERY_S, open_jobs
 from meshnode.gateway.sessions import Sessions
 from meshnode.identity import drop_vault_key, new_vault_key, vault_key
 from meshnode.storage.database import Database
@@ -52,8 +54,10 @@ async def open_keeping(
     """
     if not settings.enabled:
         shelf = Shelf(database, now, partial(drop_vault_key, home))
-        await shelf.expire()
-        yield Keeping(history=KeptHistory(shelf))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_tidy, shelf)
+            yield Keeping(history=KeptHistory(shelf))
+            nursery.cancel_scope.cancel()
         return
     vault = Vault(
         database,
@@ -69,3 +73,10 @@ async def open_keeping(
     async with open_jobs(vault, desk, now=now) as jobs:
         history = KeptHistory(vault, jobs.forget, batches.forget)
         yield Keeping(jobs, history, vault, files, batches, jobs.sessions)
+
+
+async def _tidy(shelf: Shelf) -> None:
+    """Delete what an earlier life of the node kept, as it has had its time."""
+    while True:
+        await shelf.tidy()
+        await trio.sleep(TIDY_EVERY_S)

@@ -143,13 +143,3 @@ def batch_item(batch: Batch) -> Item:
         data=msgspec.msgpack.encode(batch),
         unfinished=not batch.status.over,
     )
-
-
-def batch_of(item: Item) -> Batch:
-    """What the vault kept of a batch."""
-    return msgspec.msgpack.decode(item.data, type=Batch)
-
-
-def line_of(item: Item) -> Line:
-    """What the vault kept of a line."""
-    return msgspec.msgpack.decode(item.data, type=Line)

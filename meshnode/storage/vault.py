@@ -8,7 +8,8 @@ stands there in the open is who, what kind, which id and when. A row that does n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -16,8 +17,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from meshnode.domain import CallerId, Record
-from meshnode.errors import NotFound
+from meshnode.errors import MeshnodeError, NotFound
 from meshnode.storage.database import Connection, Database
+
+T = TypeVar("T", bound=Record)
 
 DAY_S: Final = 86_400
 NONCE_BYTES: Final = 12
@@ -103,6 +106,13 @@ class Shelf:
         return await self._database.write(
             lambda connection: connection.execute("DELETE FROM sealed WHERE expires <= ?", (now,)).rowcount
         )
+
+    async def tidy(self) -> None:
+        """The same; what the disk does not allow is left for another time."""
+        try:
+            await self.expire()
+        except MeshnodeError as error:
+            _log.warning("expiry_failed", code=error.code)
 
 
 class Vault(Shelf):
@@ -282,6 +292,24 @@ class Vault(Shelf):
             created=created,
             expires=expires,
         )
+
+
+def contents(item: Item, record: type[T]) -> T:
+    """The record that an object holds. Raises NotFound where another version of meshnode wrote another one."""
+    try:
+        return msgspec.msgpack.decode(item.data, type=record)
+    except msgspec.DecodeError:
+        _log.warning("kept_object_lost", kind=item.kind, id=item.id)
+        raise NotFound(f"the {item.kind} {item.id[:80]!r} is lost: another version of meshnode kept it.") from None
+
+
+def readable(items: Iterable[Item], record: type[T]) -> list[T]:
+    """The records that these objects hold, without those that another version wrote."""
+    records: list[T] = []
+    for item in items:
+        with suppress(NotFound):
+            records.append(contents(item, record))
+    return records
 
 
 def _bound(*what: str) -> bytes:

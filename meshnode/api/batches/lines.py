@@ -52,7 +52,7 @@ class Unusable(NamedTuple):
     error: MeshnodeError
 
 
-def parse_line(line: bytes, endpoint: str, dialect: Dialect, asker: Asker) -> Wanted | Unusable:
+def parse_line(line: bytes, asker: Asker, *, endpoint: str, dialect: Dialect) -> Wanted | Unusable:
     """What a line asks of its batch's endpoint."""
     custom_id: str | None = None
     try:

@@ -21,7 +21,7 @@ from meshnode.api.batches.lines import (
 from meshnode.api.context import ApiContext
 from meshnode.api.dialect import Dialect
 from meshnode.api.fields import unsupported
-from meshnode.api.generation import LARGE_BODY
+from meshnode.api.generation import parsed
 from meshnode.api.kept import KeepingFeed, heading
 from meshnode.api.render import Renderer
 from meshnode.api.templates import expanded
@@ -56,9 +56,9 @@ class DialectWork:
         """The request in line ``number``; a large one is read in a thread."""
         path = batch.endpoint.removeprefix("/v1/")
         dialect = self._dialects[path]
-        parse = partial(parse_line, line, batch.endpoint, dialect, asker_of(batch.id, number, batch.principal))
+        parse = partial(parse_line, endpoint=batch.endpoint, dialect=dialect)
         try:
-            found = parse() if len(line) < LARGE_BODY else await trio.to_thread.run_sync(parse)
+            found = await parsed(parse, line, asker_of(batch.id, number, batch.principal))
         except Exception as error:
             return NoLine(None, as_error(error, f"{batch.id}-{number}"))
         if isinstance(found, Wanted):

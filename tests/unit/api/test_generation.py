@@ -9,9 +9,8 @@ import pytest
 import trio
 import trio.lowlevel
 
-from meshnode.api.chat import ChatRenderer
 from meshnode.api.chat_schema import parse_chat
-from meshnode.api.generation import LARGE_BODY, Dialect, parsed
+from meshnode.api.generation import LARGE_BODY, parsed
 from meshnode.api.schema import Ask, Asker
 from meshnode.config import ApiSettings
 from meshnode.domain import OWNER, RequestId
@@ -176,6 +175,6 @@ async def test_only_a_large_body_is_read_beside_the_event_loop(size: int, beside
         return parse_chat(body, asker)
 
     body = b'{"messages":[{"role":"user","content":"hi"}]}'.ljust(size)
-    ask = await parsed(Dialect("chat", "chatcmpl-", parse, ChatRenderer), body, Asker(RequestId("r1"), OWNER))
+    ask = await parsed(parse, body, Asker(RequestId("r1"), OWNER))
     assert ask.request.id == "r1"
     assert (threads != [threading.get_ident()]) is beside

@@ -6,9 +6,10 @@ import pytest
 
 from meshnode.domain import OWNER
 from meshnode.gateway import batch_file
-from meshnode.gateway.batch import MOST_LINE, Batch, BatchStatus
+from meshnode.gateway.batch import MOST_LINE, Batch, BatchStatus, Line
 from meshnode.gateway.batch_file import validate
-from meshnode.gateway.live_batch import LiveBatch, line_of
+from meshnode.gateway.live_batch import LiveBatch
+from meshnode.storage.vault import contents
 from tests.kit.batches import NOW, Kept, ScriptedWork, created, kept
 
 
@@ -19,7 +20,7 @@ async def read(there: Kept, content: bytes) -> tuple[Batch, list[str]]:
     names: list[str] = []
     page = await live.lines_after(None)
     while page.items:
-        names += [line_of(item).custom_id for item in page.items]
+        names += [contents(item, Line).custom_id for item in page.items]
         page = await live.lines_after(page.items[-1].id)
     return batch, names
 

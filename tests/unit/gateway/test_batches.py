@@ -26,6 +26,7 @@ from meshnode.gateway import batch as rules
 from meshnode.gateway.batch import MOST_TRIES, WINDOW_S, Batch, BatchStatus, Line
 from meshnode.gateway.batch_file import Answered
 from meshnode.gateway.batches import AT_ONCE, SETTLING_S, BatchPage, Creation, Standing
+from meshnode.gateway.live_batch import KIND, LINES_AHEAD
 from meshnode.storage.vault import DAY_S, Item
 from tests.kit.batches import Outcome, ScriptedWork, Wall, carried_out, content_of, created, kept, over
 
@@ -105,6 +106,23 @@ async def test_whatever_it_was_at_it_is_taken_up_there(status: BatchStatus, tmp_
         BatchStatus.FINALIZING: (BatchStatus.EXPIRED, "a late\nb late\n"),
     }
     assert (batch.status, errors) == ends[status]
+
+
+async def test_lines_that_are_lost_are_told_and_hold_up_none_behind_them(tmp_path: Path) -> None:
+    path, lost = tmp_path / "meshnode.db", LINES_AHEAD + 1
+    async with kept(path) as there:
+        batch = await created(there, "\n".join(names(lost + 3)).encode())
+        work = ScriptedWork({name: [trio.sleep_forever] for name in names(lost + 3)})
+        async with carried_out(there, work):
+            await work.entered.wait()
+        live = there.batches._live[batch.id]
+        await there.vault.put(*(live.line_item(number, b"\xff") for number in range(1, lost + 1)))
+        await there.vault.put(Item(principal=OWNER, kind=KIND, id="batch_odd", data=b"\xff", unfinished=True))
+    async with kept(path) as there, carried_out(there, ScriptedWork()):
+        batch = await over(there, batch)
+        assert (batch.status, batch.completed, batch.failed) == (BatchStatus.COMPLETED, 3, lost)
+        assert batch.faults[0].code == "lost"
+        assert (await there.batches.page(OWNER, after=None, limit=9)).batches == (batch,)
 
 
 async def test_a_line_that_fails_fails_alone(autojump_clock: trio.testing.MockClock) -> None:

@@ -8,7 +8,7 @@ from meshnode.domain import OWNER, CallerId
 from meshnode.errors import BodyTooLarge, InvalidField, NotFound, RateLimited
 from meshnode.gateway import files as rules
 from meshnode.gateway.files import PIECE_BYTES, Files, StoredFile, head, piece_id
-from meshnode.storage.vault import DAY_S
+from meshnode.storage.vault import DAY_S, Item
 from tests.kit.batches import NOW, Kept, handed, kept
 
 GUEST = CallerId("key:0123456789abcdef")
@@ -42,6 +42,16 @@ async def test_an_upload_is_not_there_before_it_is_whole_and_gone_where_it_break
         with pytest.raises(NotFound):
             await broken_off(there)
         assert await there.vault.counts() == {}
+
+
+async def test_a_file_of_another_version_is_one_lost_file() -> None:
+    async with kept() as there:
+        odd = Item(principal=OWNER, kind=rules.KIND, id="file-odd", data=b"\xff")
+        await there.vault.put(odd)
+        file = await handed(there.files, b"whole")
+        assert (await there.files.page(OWNER, after=None, limit=1, newest_first=False)).files == (file,)
+        with pytest.raises(NotFound, match="lost"):
+            await there.files.file(OWNER, odd.id)
 
 
 async def test_what_a_crash_left_half_way_is_dropped_at_the_next_start() -> None:

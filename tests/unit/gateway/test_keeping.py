@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 import trio.lowlevel
+from trio.testing import MockClock
 
 from meshnode.config import StoreSettings
 from meshnode.domain import OWNER
-from meshnode.errors import Forbidden, NotFound
+from meshnode.errors import DiskFull, Forbidden, NotFound
 from meshnode.gateway.batches import Creation
 from meshnode.gateway.keeping import Keeping, open_keeping
-from meshnode.storage.database import open_threaded
+from meshnode.storage.database import Connection, open_inline, open_threaded
+from meshnode.storage.vault import DAY_S, Item, Vault
 from tests.kit.api import Scripted, a_context
 from tests.kit.batches import ScriptedWork, handed
 from tests.kit.jobs import a_job
@@ -58,6 +60,34 @@ async def test_switched_off_nothing_is_kept_and_the_old_can_be_forgotten_with_it
         assert (await keeping.jobs.jobs(OWNER)).jobs == ()
         assert await keeping.history.clear() == {"job": 1}
     assert not (tmp_path / "vault.key").exists()
+
+
+async def test_switched_off_the_old_expires_while_the_node_runs_and_a_full_disk_ends_nothing(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, start = a_context(Scripted([]), []), trio.current_time()
+
+    def now() -> float:
+        return 1.0 + trio.current_time() - start
+
+    async with open_inline() as database:
+        vault = Vault(database, bytes(32), entropy=os.urandom, now=now)
+        await vault.put(Item(principal=OWNER, kind="job", id="a", data=b"x"))
+        full, real = [DiskFull("no space.")], database.write
+
+        async def write(fn: Callable[[Connection], int]) -> int:
+            if full:
+                raise full.pop()
+            return await real(fn)
+
+        monkeypatch.setattr(database, "write", write)
+        settings = StoreSettings(enabled=False)
+        async with open_keeping(settings, Path("nowhere"), database, desk, entropy=os.urandom, now=now) as keeping:
+            await trio.sleep(29 * DAY_S)
+            assert not full
+            assert await keeping.history.counts() == {"job": 1}
+            await trio.sleep(2 * DAY_S)
+        assert await database.read(lambda connection: connection.execute("SELECT * FROM sealed").fetchall()) == []
 
 
 async def test_switched_off_no_key_is_made(tmp_path: Path) -> None:

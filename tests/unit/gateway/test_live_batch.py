@@ -8,9 +8,10 @@ from meshnode.domain import OWNER
 from meshnode.errors import InternalFault
 from meshnode.events import Usage
 from meshnode.gateway import batch as rules
-from meshnode.gateway.batch import BatchStatus
+from meshnode.gateway.batch import Batch, BatchStatus, Line
 from meshnode.gateway.batch_file import validate
-from meshnode.gateway.live_batch import LiveBatch, batch_item, batch_of, line_of
+from meshnode.gateway.live_batch import LiveBatch, batch_item
+from meshnode.storage.vault import contents
 from tests.kit.batches import Kept, ScriptedWork, a_batch, content_of, created, kept
 
 
@@ -25,11 +26,11 @@ async def begun(there: Kept, content: bytes) -> LiveBatch:
 async def test_a_row_and_that_its_line_is_done_are_there_together() -> None:
     async with kept() as there:
         live = await begun(there, b"a\nb\n!c")
-        lines = [line_of(item) for item in (await live.lines_after(None)).items]
+        lines = [contents(item, Line) for item in (await live.lines_after(None)).items]
         await live.append(lines[:1], [b"yes\n"], Usage(1, 1))
         await live.append(lines[1:], [b"no\n"])
         assert [item.data for item in (await live.lines_after(None)).items] == [b"", b""]
-        assert batch_of(await there.vault.get(OWNER, "batch", live.batch.id)) == live.batch
+        assert contents(await there.vault.get(OWNER, "batch", live.batch.id), Batch) == live.batch
         await live.change(lambda batch: rules.moved(batch, BatchStatus.FINALIZING, 5))
         await live.end()
         await live.tidy()
@@ -60,7 +61,7 @@ async def test_nothing_is_written_for_a_batch_that_was_cleared() -> None:
         live = await begun(there, b"a")
         (item,) = (await live.lines_after(None)).items
         await there.vault.clear()
-        await live.append([line_of(item)], [b"yes\n"], Usage(1, 1))
+        await live.append([contents(item, Line)], [b"yes\n"], Usage(1, 1))
         assert live.gone
         assert live.scope.cancel_called
         assert await there.vault.counts() == {}
@@ -78,4 +79,4 @@ def test_what_is_not_over_is_unfinished() -> None:
     batch = a_batch()
     assert batch_item(batch).unfinished
     assert not batch_item(rules.broken(batch, (), 1)).unfinished
-    assert batch_of(batch_item(batch)) == batch
+    assert contents(batch_item(batch), Batch) == batch

@@ -34,7 +34,7 @@ ID = RequestId("batch_1-3")
 
 def parse(line: object) -> Wanted | Unusable:
     data = line if isinstance(line, bytes) else json.dumps(line).encode()
-    return parse_line(data, ENDPOINT, CHAT, ASKER)
+    return parse_line(data, ASKER, endpoint=ENDPOINT, dialect=CHAT)
 
 
 def test_a_line_is_read_by_its_dialect() -> None:
@@ -45,7 +45,7 @@ def test_a_line_is_read_by_its_dialect() -> None:
     assert found.ask.request.stopping.max_tokens == 5
     assert "hällo" in str(found.ask.request.messages)
     other = {"custom_id": "b", "method": "POST", "url": "/v1/embeddings", "body": {"input": "x"}}
-    found = parse_line(json.dumps(other).encode(), "/v1/embeddings", EMBEDDING, ASKER)
+    found = parse_line(json.dumps(other).encode(), ASKER, endpoint="/v1/embeddings", dialect=EMBEDDING)
     assert isinstance(found, Wanted)
     assert found.ask.echo == {"compact": False}
 
@@ -93,7 +93,7 @@ def test_an_answer_in_the_background_of_a_background_is_refused() -> None:
         return CHAT.parse(body, asker)._replace(keep=Keep(background=True))
 
     dialect = Dialect("chat", "chatcmpl-", parse_background, CHAT.renderer)
-    found = parse_line(json.dumps(LINE).encode(), ENDPOINT, dialect, ASKER)
+    found = parse_line(json.dumps(LINE).encode(), ASKER, endpoint=ENDPOINT, dialect=dialect)
     assert isinstance(found, Unusable)
     assert found.error.param == "background"
 
