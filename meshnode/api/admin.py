@@ -174,7 +174,7 @@ class PullStream(ResponseBody):
                     await self._pull()
                     nursery.cancel_scope.cancel()
             except Exception as error:
-                await self._tell(envelope(as_error(error, self._handling.request_id)))
+                await self._tell(envelope(as_error(error, self._handling.request_id), owner=True))
 
     async def _pull(self) -> None:
         async with self._context.library.pull(self._source) as progress:

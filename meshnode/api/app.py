@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from quart import Response, request
 from quart_trio import QuartTrio
@@ -152,7 +153,12 @@ def _errors(app: QuartTrio, context: ApiContext) -> None:
 
 
 def _response(error: MeshnodeError) -> Response:
-    body = encode(_voice().envelope(error, current().request_id))
+    told: Mapping[str, Any]
+    if request.path.startswith("/api/"):
+        told = errors.envelope(error, owner=current().principal is not None)
+    else:
+        told = _voice().envelope(error, current().request_id)
+    body = encode(told)
     response = Response(body, status=error.status, content_type="application/json")
     response.headers.update(errors.headers(error))
     return response

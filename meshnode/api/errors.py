@@ -8,10 +8,15 @@ from typing import Any, Final
 
 from meshnode.errors import (
     ContextLengthExceeded,
+    DamagedDatabase,
+    DiskFull,
     Draining,
+    HomeUnusable,
     MeshnodeError,
+    ModelFileRefused,
     ModelLoading,
     Overloaded,
+    OwnerError,
     RateLimited,
     Unauthorized,
     Unreachable,
@@ -42,12 +47,20 @@ _ANTHROPIC: Final[Mapping[int, str]] = {
     504: "timeout_error",
 }
 """Anthropic's error types by status (its API reference, "Errors")."""
+_TROUBLE: Final = "this node is in trouble."
+_OF_OWNERS: Final[Mapping[type[MeshnodeError], str]] = {
+    DiskFull: "this node's disk is full.",
+    DamagedDatabase: "this node's database is damaged.",
+    HomeUnusable: "this node cannot write to its disk.",
+    ModelFileRefused: "this node cannot use the model's file.",
+}
 _PROMPT: Final = re.compile(r"(\d+) tokens.*?context here is (\d+)|context of (\d+) tokens.*?about (\d+)", re.DOTALL)
 
 
-def envelope(error: MeshnodeError) -> dict[str, Any]:
-    """``{"error": {message, type, param, code}}``."""
-    return {"error": {"message": str(error), "type": _type(error), "param": error.param, "code": error.code}}
+def envelope(error: MeshnodeError, *, owner: bool = False) -> dict[str, Any]:
+    """``{"error": {message, type, param, code}}``; ``owner``: who reads it may know where things lie here."""
+    message = str(error) if owner else told(error)
+    return {"error": {"message": message, "type": _type(error), "param": error.param, "code": error.code}}
 
 
 def anthropic(error: MeshnodeError, request_id: str | None = None) -> dict[str, Any]:
@@ -58,8 +71,15 @@ def anthropic(error: MeshnodeError, request_id: str | None = None) -> dict[str, 
     kind = _ANTHROPIC.get(error.status)
     if kind is None:
         kind = "invalid_request_error" if error.status < 500 else "api_error"
-    message = _too_long(error) if isinstance(error, ContextLengthExceeded) else str(error)
+    message = _too_long(error) if isinstance(error, ContextLengthExceeded) else told(error)
     return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id or None}
+
+
+def told(error: MeshnodeError) -> str:
+    """What is said of an error to anybody: what only the owner can mend names paths, so that its kind must do."""
+    if isinstance(error, OwnerError):
+        return f"{_OF_OWNERS.get(type(error), _TROUBLE)} Its owner can mend that."
+    return str(error)
 
 
 def _too_long(error: ContextLengthExceeded) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeGuard, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -90,8 +90,7 @@ def convert(fields: Mapping[str, object], kind: type[T], *, path: str = "") -> T
         if missing:
             name = join(path, join(where, missing[1]))
             raise InvalidField(f"{name} is missing.", hint=f"Allowed: {_allowed(kind, missing[1])}.", param=name)
-        top = re.split(r"[.\[]", where)[0]
-        raise invalid(join(path, where), _at(fields, where), _allowed(kind, top) or _plain(expected))
+        raise invalid(join(path, where), _at(fields, where), _allowed_at(kind, where) or _plain(expected))
 
 
 def join(path: str, name: str) -> str:
@@ -134,6 +133,18 @@ def _at(value: Any, path: str) -> object:
         elif isinstance(value, list) and step.isdigit():
             value = value[int(step)]
     return value
+
+
+def _allowed_at(kind: type, where: str) -> str:
+    """What the struct, or one inside it, allows at a place: what msgspec says of a wrong word only repeats it."""
+    top, _, rest = where.partition(".")
+    hint = get_type_hints(kind, include_extras=True).get(top.partition("[")[0])
+    inner = next((one for one in (hint, *get_args(hint)) if _is_struct(one)), None)
+    return _allowed_at(inner, rest) if inner is not None and rest else _describe(hint)
+
+
+def _is_struct(hint: object) -> TypeGuard[type[msgspec.Struct]]:
+    return isinstance(hint, type) and issubclass(hint, msgspec.Struct)
 
 
 def _allowed(kind: type, name: str) -> str:

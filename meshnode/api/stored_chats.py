@@ -65,8 +65,8 @@ def stored_chats(context: ApiContext, chat: Dialect) -> Blueprint:
         fields = await fields_of(StoredFields)
         job = await _stored(context, chat, id_)
         echo = msgspec.json.decode(job.echo) | {"metadata": fields.metadata or {}}
-        job = msgspec.structs.replace(job, echo=msgspec.json.encode(echo).decode(), in_session=False)
-        await context.jobs.keep(job)
+        job = msgspec.structs.replace(job, echo=msgspec.json.encode(echo).decode())
+        await context.jobs.change(job)
         return _told(context, chat, job)
 
     @routes.delete("/v1/chat/completions/<id_>")

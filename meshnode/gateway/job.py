@@ -73,6 +73,9 @@ class Jobs(Protocol):
     async def keep(self, job: Job) -> None:
         """Keep a job that is over. Raises Forbidden where keeping is off, DiskFull."""
 
+    async def change(self, job: Job) -> None:
+        """Keep this in the place of one that is over. Raises NotFound where that was deleted meanwhile, DiskFull."""
+
     async def submit(self, job: Job) -> None:
         """Keep a job and answer it as its turn comes, over restarts of the node too. Raises RateLimited, as keep."""
 
@@ -106,6 +109,10 @@ class NoJobs:
     async def keep(self, job: Job) -> None:
         """Raises Forbidden."""
         raise _off()
+
+    async def change(self, job: Job) -> None:
+        """Raises NotFound."""
+        raise absent("job", job.id)
 
     async def submit(self, job: Job) -> None:
         """Raises Forbidden."""

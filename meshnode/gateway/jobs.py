@@ -24,7 +24,7 @@ from meshnode.gateway.feed import Desk
 from meshnode.gateway.job import Job, JobPage, JobStatus
 from meshnode.gateway.run import Follower, Growing, Run
 from meshnode.gateway.sessions import Sessions
-from meshnode.storage.vault import Item, Ref, Vault, contents, readable
+from meshnode.storage.vault import Item, Ref, Vault, absent, contents, readable
 
 KIND: Final = "job"
 """What jobs are in the vault."""
@@ -86,6 +86,11 @@ class KeptJobs:
         await self._vault.put(_item(Kept(job=job)))
         if job.in_session and job.status is JobStatus.COMPLETED:
             await self._sessions.add(job)
+
+    async def change(self, job: Job) -> None:
+        """See the protocol."""
+        if not await self._vault.replace(_item(Kept(job=job))):
+            raise absent(KIND, job.id)
 
     async def submit(self, job: Job) -> None:
         """See the protocol."""

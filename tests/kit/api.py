@@ -30,7 +30,7 @@ from meshnode.models.arriving import Arrival, Arrivals
 from meshnode.models.names import match
 from meshnode.models.pull import PullProgress
 from meshnode.observe import Metrics
-from meshnode.storage.database import open_inline
+from meshnode.storage.database import Database, open_inline
 from meshnode.storage.templates import Templates
 from tests.kit.fakemesh import FakeMesh
 from tests.kit.kept import with_jobs
@@ -273,6 +273,8 @@ class Api:
     bound: Bound
     dispatcher: Dispatcher
     stopped: list[bool]
+    database: Database
+    """Where what is kept lies, unless a part of the test's own keeps it."""
 
     @property
     def url(self) -> str:
@@ -351,7 +353,7 @@ async def running_api(
             nursery = await stack.enter_async_context(trio.open_nursery())
             server = partial(serve, control_socket=control_socket, draining=context.draining, timing=timing)
             bound = await nursery.start(server, create_app(context), context.settings)
-            yield Api(context, bound, dispatcher, stopped)
+            yield Api(context, bound, dispatcher, stopped, database)
             nursery.cancel_scope.cancel()
 
 

@@ -35,7 +35,7 @@ ENVELOPES: Final[Mapping[Envelope, Shape]] = {
     Envelope.ANTHROPIC: answers.AnthropicError,
     Envelope.EITHER: Either((answers.Error, answers.AnthropicError)),
 }
-_MODEL_FAILS: Final = (402, 404, 422, 429, 502, 503, 504)
+_MODEL_FAILS: Final = (402, 404, 422, 429, 502, 503, 504, 507)
 _RETRIED: Final = (429, 502, 503)
 _HEADERS: Final[Mapping[str, str]] = {
     "x-request-id": "The request's id; the caller's own where it sent one.",

@@ -21,6 +21,10 @@ def _kept(method: str, path: str, name: str, room: str, summary: str, answer: Sh
     refused = {403, 404} if "{" in path else {403}
     if method == "GET":
         refused.add(400)
+    if _AFTER in more.get("parameters", ()):
+        refused.add(404)  # there is nothing that the page could begin behind
+    if method == "POST" and "body" in more:
+        refused.add(507)  # the disk that it would be kept on is full
     return Endpoint(method, path, name, room, summary, answer=answer, refused=tuple(refused))._replace(**more)
 
 
@@ -75,7 +79,7 @@ KEPT: Final = (
     ),
     _kept(
         "POST", "/v1/files", "uploadFile", "Files", "Upload requests for a batch", told.FileTold,
-        body=Upload, body_media="multipart/form-data",
+        body=Upload, body_media="multipart/form-data", refused=(403, 429, 507),
         about="The one call whose body is no JSON; never from another site's page.",
     ),
     _kept(
@@ -90,12 +94,15 @@ KEPT: Final = (
     ),
     _kept(
         "POST", "/v1/batches", "createBatch", "Batches", "Have the requests of a file answered", told.BatchTold,
-        body=BatchFields, refused=(403, 404),
+        body=BatchFields, refused=(403, 404, 429, 507),
     ),
     _kept(
         "GET", "/v1/batches", "listBatches", "Batches", "List the batches", told.BatchPage,
         parameters=(_AFTER, _LIMIT),
     ),
     _kept("GET", "/v1/batches/{id_}", "retrieveBatch", "Batches", "Tell of one", told.BatchTold),
-    _kept("POST", "/v1/batches/{id_}/cancel", "cancelBatch", "Batches", "Stop one", told.BatchTold),
+    _kept(
+        "POST", "/v1/batches/{id_}/cancel", "cancelBatch", "Batches", "Stop one", told.BatchTold,
+        refused=(403, 404, 409, 507),
+    ),
 )  # fmt: skip

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from meshnode.api.answer_headers import account
+from meshnode.api.errors import told
 from meshnode.api.render import NOTHING, Heading, timings
 from meshnode.api.responses.output import Body, CallItem, CustomCallItem, Emit, Item, MessageItem, ReasoningItem
 from meshnode.api.responses.shape import fault, usage
@@ -165,8 +166,8 @@ class ResponseRenderer:
 
     def _broken(self, error: MeshnodeError) -> dict[str, Any]:
         """The last event of a stream that ends before its response does."""
-        told = {"type": "error", "sequence_number": self._sequence}
-        return told | {"code": error.code, "message": str(error), "param": error.param}
+        head = {"type": "error", "sequence_number": self._sequence}
+        return head | {"code": error.code, "message": told(error), "param": error.param}
 
     def _next(self, prefix: str) -> tuple[str, Emit]:
         """The id of the item that begins now, and how it tells of itself."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from meshnode.api.errors import told
 from meshnode.api.responses.schema import ResponseFields
 from meshnode.api.responses.tooling import Offer
 from meshnode.domain import GenerationRequest
@@ -66,4 +67,4 @@ def fault(error: MeshnodeError) -> dict[str, Any]:
         code = "rate_limit_exceeded"
     elif isinstance(error, RequestError):
         code = "invalid_prompt"
-    return {"code": code, "message": str(error), "param": error.param, "type": error.code}
+    return {"code": code, "message": told(error), "param": error.param, "type": error.code}

@@ -6,13 +6,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from meshnode.api.errors import MAX_RETRY_AFTER_S, envelope, headers
+from meshnode.api.errors import MAX_RETRY_AFTER_S, anthropic, envelope, headers
+from meshnode.api.responses.shape import fault
 from meshnode.errors import (
+    DamagedDatabase,
     DeadlineExceeded,
+    DiskFull,
+    HomeInUse,
+    HomeUnusable,
     InternalFault,
     InvalidField,
     MeshnodeError,
     ModelFailed,
+    ModelFileRefused,
     ModelLoading,
     ModelNotFound,
     Overloaded,
@@ -33,12 +39,21 @@ def tree(kind: type[MeshnodeError] = MeshnodeError) -> Iterator[type[MeshnodeErr
 def test_every_error_of_the_tree_survives_the_road_as_an_event(kind: type[MeshnodeError]) -> None:
     error = error_of(Failed(kind.code, "what was wrong.", hint="What to do.", param="field", retry_after_s=3))
     assert type(error) is kind
-    assert envelope(error)["error"] | {"type": ""} == {
+    assert envelope(error, owner=True)["error"] | {"type": ""} == {
         "message": "what was wrong. What to do.",
         "type": "",
         "param": "field",
         "code": kind.code,
     }
+
+
+@pytest.mark.parametrize("kind", [DiskFull, DamagedDatabase, HomeUnusable, HomeInUse, ModelFileRefused])
+def test_what_only_the_owner_can_mend_is_told_to_others_without_its_words(kind: type[MeshnodeError]) -> None:
+    error = kind("no room at /home/me.", hint="Look into /home/me/meshnode.db.", param="field")
+    for told in (envelope(error), anthropic(error), fault(error)):
+        assert "/home/me" not in str(told)
+        assert "owner can mend" in str(told)
+    assert envelope(error)["error"]["code"] == kind.code
 
 
 def test_a_code_nobody_knows_is_our_fault() -> None:

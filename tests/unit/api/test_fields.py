@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import pytest
@@ -13,6 +13,7 @@ from meshnode.errors import InvalidField, UnknownField, UnsupportedParameter
 
 class Inner(msgspec.Struct):
     flag: bool | None = None
+    anchor: Literal["begin", "end"] | None = None
 
 
 class Sample(msgspec.Struct):
@@ -53,7 +54,8 @@ def test_an_unknown_field_is_answered_with_the_nearest() -> None:
         ({"name": "a", "size": 1.5}, "size", "1.5"),
         ({"name": "a", "size": True}, "size", "true"),
         ({"name": "a", "heat": 2.5}, "heat", "a number from 0 to 2"),
-        ({"name": "a", "inner": {"flag": 1}}, "inner.flag", "1 is not allowed"),
+        ({"name": "a", "inner": {"flag": 1}}, "inner.flag", "1 is not allowed. Allowed: true or false"),
+        ({"name": "a", "inner": {"anchor": "x" * 99}}, "inner.anchor", "is not allowed. Allowed: begin or end."),
         ({"name": "a", "messages": [1, "secret"]}, "messages[1]", "a string is not allowed"),
     ],
 )

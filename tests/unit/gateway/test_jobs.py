@@ -43,6 +43,19 @@ async def test_a_job_is_answered_and_its_answer_had_again(database: Database) ->
     assert done.ended is not None
 
 
+async def test_what_was_deleted_is_not_changed_back_into_being(database: Database) -> None:
+    async with open_desk(database, Scripted([])) as desk:
+        await desk.jobs.keep(a_job())
+        read = await desk.jobs.job(OWNER, "job_1")
+        await desk.jobs.change(msgspec.structs.replace(read, echo='{"a": 1}'))
+        assert (await desk.jobs.job(OWNER, "job_1")).echo == '{"a": 1}'
+        await desk.jobs.delete(OWNER, "job_1")
+        with pytest.raises(NotFound):
+            await desk.jobs.change(read)
+        with pytest.raises(NotFound):
+            await desk.jobs.job(OWNER, "job_1")
+
+
 async def test_a_job_that_is_over_is_followed_as_it_was_while_it_ran(database: Database) -> None:
     job = a_job()
     async with open_desk(database, Scripted(spoken(*"abcdef"))) as desk:
