@@ -59,9 +59,12 @@ async def found(
     after = asked.after
     while True:
         page = await context.jobs.jobs(who, after=after, limit=MOST, newest_first=asked.newest_first)
-        data += map(told, filter(wanted, page.jobs))
-        if len(data) > asked.limit or not page.more:
-            return listed(data[: asked.limit], more=len(data) > asked.limit)
+        for job in filter(wanted, page.jobs):
+            if len(data) == asked.limit:
+                return listed(data, more=True)
+            data.append(told(job))
+        if not page.more:
+            return listed(data, more=False)
         after = page.last
 
 

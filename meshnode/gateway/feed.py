@@ -155,7 +155,7 @@ class Feed(Relayed):
     async def _until_here(self, request: GenerationRequest, arrival: ArrivalView) -> GenerationRequest:
         """Wait for a model that is being fetched, within the request's deadline; gives the request as it then is."""
         began = trio.current_time()
-        patience = request.deadline_s or FIRST_TOKEN_S
+        patience = _patience(request)
         with trio.move_on_after(patience):
             while not arrival.over:
                 changed = arrival.changed
@@ -168,7 +168,7 @@ class Feed(Relayed):
     async def _queue(self, turn: Turn) -> GenerationRequest:
         """Wait for this request's turn; gives the request with what is left of its deadline, for the dispatcher."""
         began = trio.current_time()
-        patience = self._request.deadline_s or FIRST_TOKEN_S
+        patience = _patience(self._request)
         with trio.move_on_after(patience):
             while position := turn.position:
                 changed = turn.changed
@@ -185,6 +185,11 @@ class Feed(Relayed):
         if not self._ended:
             self._error = Draining("the node is stopping.", hint="Try again when it is back.")
             self._scope.cancel()
+
+
+def _patience(request: GenerationRequest) -> float:
+    """Seconds until the request must have begun; of a deadline that has passed there are none."""
+    return FIRST_TOKEN_S if request.deadline_s is None else request.deadline_s
 
 
 def _as_left(request: GenerationRequest, began: float) -> GenerationRequest:

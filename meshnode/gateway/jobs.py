@@ -130,10 +130,11 @@ class KeptJobs:
             await run.cancel()
             return (await self._kept(ref)).job
         self._leave_queue(ref)
-        kept = await self._kept(ref)
-        if not kept.job.status.over:
-            kept = self._ended(kept, JobStatus.CANCELLED)
-            await self._save(ref, kept)
+        with trio.CancelScope(shield=True):  # who asked may leave: it stands in no queue any more
+            kept = await self._kept(ref)
+            if not kept.job.status.over:
+                kept = self._ended(kept, JobStatus.CANCELLED)
+                await self._save(ref, kept)
         return kept.job
 
     async def delete(self, principal: CallerId, id_: str) -> None:
@@ -143,7 +144,8 @@ class KeptJobs:
         if (run := self._runs.get(ref)) is not None:
             await run.cancel()
         self._unsaved.pop(ref, None)
-        await self._vault.delete(principal, KIND, id_)
+        with trio.CancelScope(shield=True):  # as above
+            await self._vault.delete(principal, KIND, id_)
 
     @asynccontextmanager
     async def follow(self, principal: CallerId, id_: str) -> AsyncIterator[AsyncIterator[Event]]:

@@ -111,6 +111,20 @@ async def test_one_that_waits_is_cancelled_without_having_begun(database: Databa
         assert len(desk.dispatcher.requests) == 1
 
 
+async def test_whoever_stops_one_that_waits_and_leaves_has_stopped_it(database: Database) -> None:
+    async with open_desk(database, Scripted(FOREVER), LIMITS._replace(at_once=1)) as desk:
+        for name in ("runs", "stopped", "deleted"):
+            await desk.jobs.submit(a_job(name))
+        await desk.dispatcher.entered.wait()
+        for call, name in ((desk.jobs.cancel, "stopped"), (desk.jobs.delete, "deleted")):
+            with trio.CancelScope() as left:
+                left.cancel()
+                await call(OWNER, name)
+        assert (await desk.jobs.job(OWNER, "stopped")).status is JobStatus.CANCELLED
+        with pytest.raises(NotFound):
+            await desk.jobs.job(OWNER, "deleted")
+
+
 async def test_a_deleted_job_stops_and_is_gone(database: Database) -> None:
     async with open_desk(database, Scripted(FOREVER), LIMITS._replace(at_once=1)) as desk:
         for name in ("runs", "waits"):
