@@ -121,8 +121,8 @@ async def test_a_wrong_field_is_bad_request_error_that_names_it() -> None:
         assert (caught.value.param, caught.value.code) == ("temperature", "invalid_value")
         assert caught.value.type == "invalid_request_error"
         with pytest.raises(openai.BadRequestError) as caught:
-            await with_sdk(api, lambda sdk: sdk.chat.completions.create(model="t", messages=HI, store=True))
-        assert (caught.value.param, caught.value.code) == ("store", "unsupported_parameter")
+            await with_sdk(api, lambda sdk: sdk.chat.completions.create(model="t", messages=HI, web_search_options={}))
+        assert (caught.value.param, caught.value.code) == ("web_search_options", "unsupported_parameter")
 
 
 async def test_an_error_before_the_first_token_keeps_its_status_in_a_stream() -> None:
