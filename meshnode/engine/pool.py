@@ -141,7 +141,7 @@ class Pool:
         With a ``gate``, the engine computes no more of it than that allows.
         Raises ModelFailed, Overloaded, Draining, BodyTooLarge; leaving the block frees the engine's slot.
         """
-        if self._queued >= self._limits.max_queued:
+        if self._queued and self._queued >= self._limits.max_queued:  # 0: nobody waits, an idle engine answers
             raise Overloaded(
                 f"{self._queued} requests wait already.", hint="Try again soon.", retry_after_s=_QUEUE_RETRY_S
             )

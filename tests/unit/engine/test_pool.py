@@ -300,6 +300,17 @@ async def test_the_queue_is_bounded_and_counted(autojump_clock: MockClock) -> No
         assert isinstance((await h.ask(A))[-1], Finished)
 
 
+async def test_where_nobody_may_wait_an_idle_engine_answers(autojump_clock: MockClock) -> None:
+    async with house(PoolLimits(max_queued=0), Stable(n_seq_max=1)) as h:
+        assert isinstance((await h.ask(A))[-1], Finished)
+        async with h.pool.generate(endless(), A) as running:
+            while not isinstance(await anext(running), Started):
+                pass
+            async with h.pool.generate(endless(), A):
+                with pytest.raises(Overloaded, match="wait already"):
+                    await h.ask(A)
+
+
 async def test_draining_ends_running_and_waiting_callers_and_refuses_new_ones(autojump_clock: MockClock) -> None:
     ends: list[Event] = []
 
