@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from meshnode.api.render import NOTHING, Heading
-from meshnode.errors import MeshnodeError
+from meshnode.api.render import NOTHING, Heading, Unstreamed
 from meshnode.events import EmbeddingResult, Event, Finished
 from meshnode.events import Usage as Counts
 
 
-class EmbeddingRenderer:
+class EmbeddingRenderer(Unstreamed):
     """One request's vectors, as numbers or, where the echo says ``compact``, as base64 of little-endian float32."""
 
     def __init__(self, heading: Heading, *, include_usage: bool, echo: Mapping[str, Any] = NOTHING) -> None:
@@ -21,14 +20,6 @@ class EmbeddingRenderer:
         self._compact = bool(echo.get("compact"))
         self._vectors: dict[int, bytes] = {}
         self._usage = Counts()
-
-    def chunks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
-        """None: this answer is not streamed."""
-        return []
-
-    def failed(self, error: MeshnodeError) -> list[dict[str, Any]]:
-        """None: this answer is not streamed."""
-        return []
 
     def collect(self, event: Event) -> None:
         """Take one event."""

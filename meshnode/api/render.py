@@ -12,6 +12,7 @@ from meshnode.domain import ModelId
 from meshnode.errors import MeshnodeError
 from meshnode.events import (
     ChoiceFinished,
+    Counted,
     Event,
     Finished,
     Loading,
@@ -19,6 +20,7 @@ from meshnode.events import (
     Queued,
     ReasoningDelta,
     RefusalDelta,
+    Started,
     TextDelta,
     Timings,
     TokenLogprob,
@@ -55,6 +57,18 @@ class Renderer(Protocol):
 
     def collect(self, event: Event) -> None:
         """Take one event of a one-shot answer."""
+
+
+class Unstreamed:
+    """What a renderer whose answers are never streamed says of streams: nothing."""
+
+    def chunks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
+        """None: this answer is not streamed."""
+        return []
+
+    def failed(self, error: MeshnodeError) -> list[dict[str, Any]]:
+        """None: this answer is not streamed."""
+        return []
 
 
 class Call:
@@ -102,6 +116,13 @@ class Collected:
     def choices(self) -> list[int]:
         """Indices of the choices, in order; at least one."""
         return sorted({0, *self.text, *self.reasons})
+
+
+def counted(event: Event, before: int) -> int:
+    """How many tokens the prompt has, after an event; ``before`` where it does not tell."""
+    if isinstance(event, Counted):
+        return event.tokens
+    return event.prompt_tokens if isinstance(event, Started) else before
 
 
 def usage(counts: Usage) -> dict[str, Any]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from meshnode.api.render import NOTHING, Heading
-from meshnode.errors import MeshnodeError
+from meshnode.api.render import NOTHING, Heading, Unstreamed
 from meshnode.events import Event, Finished, RerankResult
 from meshnode.events import Usage as Counts
 
 
-class RerankRenderer:
+class RerankRenderer(Unstreamed):
     """The best ``top_n`` of its echo (all, without it), with their text where the echo has the ``documents``."""
 
     def __init__(self, heading: Heading, *, include_usage: bool, echo: Mapping[str, Any] = NOTHING) -> None:
@@ -23,14 +22,6 @@ class RerankRenderer:
         self._documents: Sequence[str] = echo.get("documents", ())
         self._scores: dict[int, float] = {}
         self._usage = Counts()
-
-    def chunks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
-        """None: this answer is not streamed."""
-        return []
-
-    def failed(self, error: MeshnodeError) -> list[dict[str, Any]]:
-        """None: this answer is not streamed."""
-        return []
 
     def collect(self, event: Event) -> None:
         """Take one event."""

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from meshnode.api.render import NOTHING, Heading
-from meshnode.errors import MeshnodeError
+from meshnode.api.render import NOTHING, Heading, Unstreamed
 from meshnode.events import Counted, Event
 
 
-class TokensRenderer:
+class TokensRenderer(Unstreamed):
     """One prompt as its echo's ``show`` says: ``tokens``, ``pieces`` (with what each stands for), or its text under
     the name of ``content`` or ``prompt``."""
 
     def __init__(self, heading: Heading, *, include_usage: bool, echo: Mapping[str, Any] = NOTHING) -> None:
         self._show = str(echo.get("show", "tokens"))
         self._counted = Counted(0)
-
-    def chunks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
-        """None: this answer is not streamed."""
-        return []
-
-    def failed(self, error: MeshnodeError) -> list[dict[str, Any]]:
-        """None: this answer is not streamed."""
-        return []
 
     def collect(self, event: Event) -> None:
         """Take one event."""

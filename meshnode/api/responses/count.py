@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from meshnode.api.render import NOTHING, Heading
-from meshnode.errors import MeshnodeError
-from meshnode.events import Counted, Event, Started
+from meshnode.api.render import NOTHING, Heading, Unstreamed, counted
+from meshnode.events import Event
 
 
-class CountRenderer:
+class CountRenderer(Unstreamed):
     """One count."""
 
     def __init__(self, heading: Heading, *, include_usage: bool, echo: Mapping[str, Any] = NOTHING) -> None:
         self._tokens = 0
 
-    def chunks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
-        """None: this answer is not streamed."""
-        return []
-
-    def failed(self, error: MeshnodeError) -> list[dict[str, Any]]:
-        """None: this answer is not streamed."""
-        return []
-
     def collect(self, event: Event) -> None:
         """Take one event; whichever tells the number."""
-        if isinstance(event, Counted):
-            self._tokens = event.tokens
-        elif isinstance(event, Started):
-            self._tokens = event.prompt_tokens
+        self._tokens = counted(event, self._tokens)
 
     def whole(self) -> dict[str, Any]:
         """The answer."""
