@@ -13,7 +13,7 @@ from werkzeug.exceptions import MethodNotAllowed as HttpMethodNotAllowed
 
 from meshnode.api import errors
 from meshnode.api.admin import admin
-from meshnode.api.asgi import Connection, current
+from meshnode.api.asgi import Connection, current, sent_headers
 from meshnode.api.batches.routes import batches
 from meshnode.api.catalog import catalog
 from meshnode.api.compare import compare
@@ -128,7 +128,7 @@ def _knock() -> Knock:
     return Knock(
         method=request.method,
         path=request.path,  # the very one that routing goes by
-        headers=[(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]],
+        headers=sent_headers(),
         door=current().door,
         local=(local[0], local[1] or 0) if local else None,
         tls=scope["scheme"] == "https",
@@ -166,7 +166,7 @@ def _response(error: MeshnodeError) -> Response:
 
 def _voice() -> Voice:
     """That of the request at hand."""
-    return voice_of(request.path, {name.lower(): value for name, value in request.headers.items()})
+    return voice_of(request.path, dict(sent_headers()))
 
 
 def _nothing_there() -> NotFound:

@@ -61,6 +61,11 @@ def caller() -> CallerId:
     return principal().caller
 
 
+def sent_headers() -> list[tuple[str, str]]:
+    """The headers of the request at hand as they were sent, each as often; names in lower case."""
+    return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in request.scope["headers"]]
+
+
 async def body_of() -> bytes:
     """The body of the request at hand. Raises Quart's RequestEntityTooLarge and RequestTimeout."""
     data = await request.get_data()

@@ -7,11 +7,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import trio
-from quart import Response, request
+from quart import Response
 
 from meshnode.api import sse
 from meshnode.api.answer_headers import settled
-from meshnode.api.asgi import body_of, current, principal
+from meshnode.api.asgi import body_of, current, principal, sent_headers
 from meshnode.api.context import ApiContext
 from meshnode.api.dialect import Dialect as Dialect
 from meshnode.api.fields import invalid
@@ -51,7 +51,7 @@ async def answer(context: ApiContext, dialect: Dialect, *, model: str | None = N
     """
     arrived = context.clock()
     handling, who = current(), principal()
-    asker = Asker(RequestId(handling.request_id), who.caller, _request_headers())
+    asker = Asker(RequestId(handling.request_id), who.caller, dict(sent_headers()))
     ask = of_path(await parsed(dialect.parse, await body_of(), asker), asker, model)
     ask = await expanded(context, ask)
     if dialect.prepare is not None:
@@ -77,10 +77,6 @@ def of_path(ask: Ask, asker: Asker, model: str | None) -> Ask:
             raise invalid("x-session-id", session, f"at most {MOST_SESSION} characters")
         request = msgspec.structs.replace(request, session=session)
     return ask._replace(request=request)
-
-
-def _request_headers() -> Mapping[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.scope["headers"]}
 
 
 class _Clocks(NamedTuple):

@@ -47,14 +47,14 @@ def heading_of(context: ApiContext, job: Job) -> Heading:
 
 
 def new_job(context: ApiContext, dialect: Dialect, principal: CallerId, ask: Ask) -> Job:
-    """The job that a request is, nothing of its answer being there."""
+    """The job that a request is or, where it is not kept, would be: nothing of its answer is there."""
     return Job(
         id=dialect.prefix + context.entropy(12).hex(),
         dialect=dialect.name,
         principal=principal,
         request=ask.request,
         created=int(context.wall_clock()),
-        echo=msgspec.json.encode(dict(ask.echo)).decode(),
+        echo=msgspec.json.encode(dict(ask.echo)).decode() if ask.keep.store or ask.keep.background else "{}",
         background=ask.keep.background,
         in_session=ask.keep.in_session,
     )

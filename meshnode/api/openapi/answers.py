@@ -294,12 +294,11 @@ class Reranked(Told):
     usage: EmbeddingUsage
 
 
-class ComparedEntry(Told):
-    """One model's answer, or its error; times in milliseconds, cost in micro-credits."""
+class ComparedEnd(Told):
+    """What the end of a model's answer says of it, or its error; times in milliseconds, cost in micro-credits."""
 
     entry: int
     model: str
-    response: ChatCompletion | msgspec.UnsetType = msgspec.UNSET
     answered_by: str | msgspec.UnsetType | None = msgspec.UNSET
     node: str | msgspec.UnsetType | None = msgspec.UNSET
     route: str | msgspec.UnsetType | None = msgspec.UNSET
@@ -309,6 +308,12 @@ class ComparedEntry(Told):
     mesh: Account | msgspec.UnsetType = msgspec.UNSET
     error: ErrorDetail | msgspec.UnsetType = msgspec.UNSET
     status: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class ComparedEntry(ComparedEnd):
+    """One model's answer, or its error; times in milliseconds, cost in micro-credits."""
+
+    response: ChatCompletion | msgspec.UnsetType = msgspec.UNSET
 
 
 class Compared(Told):
@@ -320,11 +325,9 @@ class Compared(Told):
     data: list[ComparedEntry]
 
 
-class ComparedChunk(Told):
+class ComparedChunk(ComparedEnd):
     """A chat chunk of one of the models; its last has what its entry has, an error only who failed and how."""
 
-    entry: int
-    model: str
     id: str | msgspec.UnsetType = msgspec.UNSET
     object: Literal["chat.completion.chunk"] | msgspec.UnsetType = msgspec.UNSET
     created: int | msgspec.UnsetType = msgspec.UNSET
@@ -332,15 +335,6 @@ class ComparedChunk(Told):
     choices: list[ChatChunkChoice] | msgspec.UnsetType = msgspec.UNSET
     usage: Usage | msgspec.UnsetType = msgspec.UNSET
     timings: Timings | msgspec.UnsetType = msgspec.UNSET
-    answered_by: str | msgspec.UnsetType | None = msgspec.UNSET
-    node: str | msgspec.UnsetType | None = msgspec.UNSET
-    route: str | msgspec.UnsetType | None = msgspec.UNSET
-    time_ms: float | msgspec.UnsetType = msgspec.UNSET
-    first_token_ms: float | msgspec.UnsetType | None = msgspec.UNSET
-    cost: int | msgspec.UnsetType = msgspec.UNSET
-    mesh: Account | msgspec.UnsetType = msgspec.UNSET
-    error: ErrorDetail | msgspec.UnsetType = msgspec.UNSET
-    status: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Prices(Told):
@@ -360,12 +354,9 @@ class Provider(Told):
     prices: Prices
 
 
-class ModelEntry(Told):
-    """A model of this node or of its peers; speeds in tokens per second, null until measured."""
+class ModelFacts(Told):
+    """What this node knows of a model, whatever the shape it is listed in."""
 
-    id: str
-    object: Literal["model"]
-    created: int
     owned_by: Literal["local", "mesh"]
     context_length: int
     quantisation: str
@@ -380,6 +371,14 @@ class ModelEntry(Told):
     prefill_tps: float | None
     providers: list[Provider]
     provider_count: int
+
+
+class ModelEntry(ModelFacts):
+    """A model of this node or of its peers; speeds in tokens per second, null until measured."""
+
+    id: str
+    object: Literal["model"]
+    created: int
 
 
 class ModelList(Told):

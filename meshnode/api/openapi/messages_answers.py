@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from meshnode.api.openapi.answers import Provider, Timings, Told
+from meshnode.api.openapi.answers import ModelFacts, Timings, Told
 from meshnode.api.openapi.endpoint import Either
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal", "model_context_window_exceeded"]
@@ -168,7 +168,7 @@ class MessageTokens(Told):
     input_tokens: int
 
 
-class ModelInfo(Told):
+class ModelInfo(ModelFacts):
     """A model as Anthropic's clients read it, with what this node knows of it beside."""
 
     type: Literal["model"]
@@ -182,20 +182,6 @@ class ModelInfo(Told):
     capabilities: None
     max_input_tokens: int
     max_tokens: int
-    owned_by: Literal["local", "mesh"]
-    context_length: int
-    quantisation: str
-    licence: str
-    family: str
-    parameters: int
-    size_bytes: int | None
-    modalities: list[str]
-    kinds: list[str]
-    state: str
-    decode_tps: float | None
-    prefill_tps: float | None
-    providers: list[Provider]
-    provider_count: int
 
 
 class ModelPage(Told):

@@ -7,6 +7,7 @@ done, then the item is done; one of another kind begins only when those before i
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -138,44 +139,13 @@ class ReasoningItem:
         return item | ({"encrypted_content": sealed(text)} if self._encrypted else {})
 
 
-class CallItem:
-    """A function call."""
+class _Call(ABC):
+    """A call of either kind: what it is known by, and the JSON of its arguments as it grows."""
 
-    prefix: ClassVar = "fc_"
-
-    def __init__(self, id_: str, emit: Emit, call_id: str, called: Mapping[str, Any]) -> None:
-        self._bare: Body = {"id": id_, "type": "function_call", "call_id": call_id, "name": called["name"]}
-        if called.get("namespace"):
-            self._bare["namespace"] = called["namespace"]
-        self._emit = emit
-        self._arguments: list[str] = []
-        emit("response.output_item.added", {"item": self.snapshot("in_progress")})
-
-    def write(self, arguments: str) -> None:
-        """More of its arguments."""
-        self._arguments.append(arguments)
-        self._emit("response.function_call_arguments.delta", {"delta": arguments})
-
-    def close(self, status: str) -> Body:
-        """End the arguments and the item."""
-        item = self.snapshot(status)
-        told = {"name": item["name"], "arguments": item["arguments"]}
-        self._emit("response.function_call_arguments.done", told)
-        self._emit("response.output_item.done", {"item": item})
-        return item
-
-    def snapshot(self, status: str) -> Body:
-        """The call so far."""
-        return self._bare | {"arguments": "".join(self._arguments), "status": status}
-
-
-class CustomCallItem:
-    """The call of a custom tool. Its input stands inside JSON and is told when that is whole."""
-
-    prefix: ClassVar = "ctc_"
+    kind: ClassVar[str]
 
     def __init__(self, id_: str, emit: Emit, call_id: str, called: Mapping[str, Any]) -> None:
-        self._bare: Body = {"id": id_, "type": "custom_tool_call", "call_id": call_id, "name": called["name"]}
+        self._bare: Body = {"id": id_, "type": self.kind, "call_id": call_id, "name": called["name"]}
         if called.get("namespace"):
             self._bare["namespace"] = called["namespace"]
         self._emit = emit
@@ -187,18 +157,56 @@ class CustomCallItem:
         self._arguments.append(arguments)
 
     def close(self, status: str) -> Body:
-        """Tell the input and end the item."""
+        """End what the call is made with, and the item."""
         item = self.snapshot(status)
-        if item["input"]:
-            self._emit("response.custom_tool_call_input.delta", {"delta": item["input"]})
-        self._emit("response.custom_tool_call_input.done", {"input": item["input"]})
+        self._whole(item)
         self._emit("response.output_item.done", {"item": item})
         return item
+
+    @abstractmethod
+    def snapshot(self, status: str) -> Body:
+        """The call so far."""
+
+    @abstractmethod
+    def _whole(self, item: Body) -> None:
+        """Tell that what the call is made with is whole."""
+
+
+class CallItem(_Call):
+    """A function call."""
+
+    prefix: ClassVar = "fc_"
+    kind: ClassVar = "function_call"
+
+    def write(self, arguments: str) -> None:
+        """More of its arguments."""
+        super().write(arguments)
+        self._emit("response.function_call_arguments.delta", {"delta": arguments})
+
+    def snapshot(self, status: str) -> Body:
+        """The call so far."""
+        return self._bare | {"arguments": "".join(self._arguments), "status": status}
+
+    def _whole(self, item: Body) -> None:
+        told = {"name": item["name"], "arguments": item["arguments"]}
+        self._emit("response.function_call_arguments.done", told)
+
+
+class CustomCallItem(_Call):
+    """The call of a custom tool. Its input stands inside JSON and is told when that is whole."""
+
+    prefix: ClassVar = "ctc_"
+    kind: ClassVar = "custom_tool_call"
 
     def snapshot(self, status: str) -> Body:
         """The call so far."""
         text = "" if status == "in_progress" else _input("".join(self._arguments))
         return self._bare | {"input": text, "status": status}
+
+    def _whole(self, item: Body) -> None:
+        if item["input"]:
+            self._emit("response.custom_tool_call_input.delta", {"delta": item["input"]})
+        self._emit("response.custom_tool_call_input.done", {"input": item["input"]})
 
 
 def _input(arguments: str) -> str:
